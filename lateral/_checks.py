@@ -1,0 +1,151 @@
+"""Checks of user input, made before any tracing, so that a mistake ends in one sentence.
+
+Every message says what was wrong, which value it had and what would be right. Values are looked at on
+concrete arrays only: under `jit`, `grad` and `vmap` they are unknown, and the checks of shapes and of static
+settings remain.
+"""
+
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+BOUNDARIES = ("free", "ring", "pinned")
+
+
+def is_traced(value) -> bool:
+    return isinstance(value, jax.core.Tracer)
+
+
+def check_size(name: str, value, minimum: int = 1) -> int:
+    """A static whole number >= `minimum`, as an `int`."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        size = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}") from None
+    if size < minimum:
+        raise ValueError(f"{name} must be >= {minimum}, got {size}")
+    return size
+
+
+def check_number(
+    name: str, value, *, above: float | None = None, minimum: float | None = None, maximum: float | None = None
+):
+    """A finite real scalar within its bounds. A traced scalar passes unseen."""
+    if is_traced(value):
+        if value.shape != ():
+            raise ValueError(f"{name} must be a single number, got an array of shape {value.shape}")
+        return value
+    try:
+        number = np.asarray(value)
+    except (TypeError, ValueError):
+        number = np.asarray(None)
+    if number.shape != () or (number.dtype.kind not in "iuf" and number.dtype != jnp.bfloat16):
+        what = f"an array of shape {number.shape}" if number.shape else repr(value)
+        raise ValueError(f"{name} must be a single number, got {what}")
+    number = float(number)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    if above is not None and not number > above:
+        raise ValueError(f"{name} must be > {above:g}, got {number:g}")
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{name} must be >= {minimum:g}, got {number:g}")
+    if maximum is not None and number > maximum:
+        raise ValueError(f"{name} must be <= {maximum:g}, got {number:g}")
+    return value
+
+
+def check_range(name: str, value):
+    """A pair (low, high) with 0 <= low <= high <= 1."""
+    try:
+        low, high = value
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a pair (low, high) within [0, 1], got {value!r}") from None
+    check_number(f"{name}[0]", low, minimum=0.0, maximum=1.0)
+    check_number(f"{name}[1]", high, minimum=0.0, maximum=1.0)
+    if not is_traced(low) and not is_traced(high) and low > high:
+        raise ValueError(f"{name} must have low <= high, got ({low:g}, {high:g})")
+    return low, high
+
+
+def check_choice(name: str, value, choices) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check_boundary(boundary, n_cells: int) -> str:
+    check_choice("boundary", boundary, BOUNDARIES)
+    if boundary == "ring" and n_cells < 3:
+        raise ValueError(f"a ring needs n_cells >= 3, got {n_cells}: with fewer, both neighbours are the same cell")
+    return boundary
+
+
+def check_key(key) -> jax.Array:
+    """A single random key, `jax.random.key(seed)`; the older `jax.random.PRNGKey(seed)` is wrapped."""
+    advice = "make one with jax.random.key(seed)"
+    if not isinstance(key, jax.Array):
+        raise ValueError(f"key must be a random key, got {key!r}: {advice}")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.dtype != jnp.uint32 or key.shape != (2,):
+            raise ValueError(f"key must be a random key, got an array {key.dtype}{list(key.shape)}: {advice}")
+        key = jax.random.wrap_key_data(key)
+    if key.shape != ():
+        raise ValueError(f"key must be a single random key, got an array of keys of shape {key.shape}: use jax.vmap")
+    return key
+
+
+def check_callable(name: str, f):
+    if not callable(f):
+        raise ValueError(f"{name} must be a function from neighbour averages to rates, got {f!r}")
+    return f
+
+
+def check_matrix(name: str, values: ArrayLike, axes: str = "(replicate, cell)") -> jax.Array:
+    """A real matrix with at least one row and one column, of any bool, int or float dtype."""
+    try:
+        array = jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a real array of shape {axes}, got {type(values).__name__}: {error}") from None
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape {axes} with at least one of each, got shape {array.shape}")
+    if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer) or is_float(array)):
+        raise ValueError(f"{name} must be a bool, integer or float array, got dtype {array.dtype}")
+    return array
+
+
+def is_float(array: jax.Array) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.floating)
+
+
+def check_unit_interval(name: str, array: jax.Array, hint: str = "") -> jax.Array:
+    """All entries within [0, 1]; NaN is refused too."""
+    if not is_traced(array) and array.dtype != bool:
+        values = np.asarray(array, dtype=np.float64)
+        wrong = ~((values >= 0.0) & (values <= 1.0))
+        if wrong.any():
+            raise ValueError(f"{name} must lie in [0, 1], got {_first(values, wrong)}{hint}")
+    return array
+
+
+def check_fates(name: str, array: jax.Array) -> jax.Array:
+    """All entries exactly 0 or 1."""
+    if not is_traced(array) and array.dtype != bool:
+        values = np.asarray(array, dtype=np.float64)
+        wrong = ~((values == 0.0) | (values == 1.0))
+        if wrong.any():
+            raise ValueError(
+                f"{name} must hold fates, exactly 0 or 1, got {_first(values, wrong)}: "
+                "turn states into fates with lateral.apply_threshold first"
+            )
+    return array
+
+
+def _first(values: np.ndarray, wrong: np.ndarray) -> str:
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"{values[index]:g} at index {index}"

@@ -1,0 +1,266 @@
+"""Backpropagation: learn f by the gradient of a soft utility through the noisy simulation (notebook 05).
+
+    params -> f(s̄) -> dynamics -> final states -> soft fates -> soft utility -> loss = -utility
+
+The noise is drawn first and held fixed (the reparametrisation trick), so that the final states are a differentiable
+function of the parameters; a fresh key each epoch makes the gradient a fresh unbiased sample of the gradient of
+the expected soft utility at `n_replicates`.
+
+`compute_loss` and `train_step` are the two functions of `BACKPROP_GUIDE.md`; `train_backprop` is the loop around
+them with a history, learning-rate schedules, clipping, batches, a noise curriculum, and a stop that loses nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from lateral._checks import check_choice, check_key, check_number, check_size
+from lateral._progress import chunks, scan_chunk
+from lateral.model import Model, final_states, hard_scores, soft_utility
+from lateral.network import RegulatoryFunction, check_network, initial_parameters
+from lateral.runs import Run
+
+__all__ = [
+    "NOISE_CURRICULA",
+    "TrainingDiverged",
+    "compute_loss",
+    "make_train_step",
+    "train_backprop",
+    "train_step",
+]
+
+# Factor on the model's noise as a function of training progress in [0, 1).
+NOISE_CURRICULA: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "guide": lambda progress: 1.0 + progress,
+    "rising": lambda progress: progress,
+    "falling": lambda progress: 3.0 - 2.0 * progress,
+}
+
+
+class TrainingDiverged(FloatingPointError):
+    """The loss or its gradient was no longer finite.
+
+    Attributes:
+        run: the `Run` up to that epoch, with the last good parameters; nothing is lost.
+        epoch: the epoch (from 0) at which it happened.
+    """
+
+    def __init__(self, message: str, run: Run, epoch: int):
+        super().__init__(message)
+        self.run = run
+        self.epoch = epoch
+
+
+def compute_loss(params: Any, model: Model, key: Array) -> Float[Array, ""]:
+    """Negative soft utility, in bits per cell, of the patterns that the network with `params` makes.
+
+    Args:
+        params: parameters of `model.network`.
+        model: tissue, network and relaxation; see `Model`.
+        key: random key of the initial states and of the noise.
+    """
+    return _loss_and_scores(params, model, check_key(key))[0]
+
+
+def make_train_step(optimizer: optax.GradientTransformation) -> Callable:
+    """A jitted `train_step(params, opt_state, model, key) -> (params, opt_state, loss)` for an optax optimiser.
+
+    Start it with `opt_state = optimizer.init(params)`, and give it a fresh key each epoch.
+    """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise ValueError(f"optimizer must be an optax optimiser such as optax.adam(1e-3), got {optimizer!r}")
+
+    @jax.jit
+    def train_step(params, opt_state, model, key):
+        loss, grads = jax.value_and_grad(compute_loss)(params, model, key)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    return train_step
+
+
+_guide_step = make_train_step(optax.adam(1e-3))
+
+
+def train_step(params: Any, opt_state: Any, model: Model, key: Array) -> tuple[Any, Any, Array]:
+    """One epoch of the guide: gradient of `compute_loss`, then Adam at learning rate 1e-3.
+
+    `opt_state` starts as `optax.adam(1e-3).init(params)`. For any other optimiser, see `make_train_step`.
+    """
+    return _guide_step(params, opt_state, model, check_key(key))
+
+
+def train_backprop(
+    model: Model | None = None,
+    *,
+    key: Array,
+    n_epochs: int = 500,
+    learning_rate: float | Callable[[int], float] = 1e-3,
+    clip_norm: float | None = None,
+    n_batches: int = 1,
+    n_training_steps: int | None = None,
+    noise_curriculum: str = "constant",
+    optimizer: optax.GradientTransformation | None = None,
+    initial_params: Any = None,
+    chunk_size: int = 25,
+    progress: bool = False,
+) -> Run:
+    """Train the network of `model` by Adam on the gradient of the soft utility; the defaults are the guide's.
+
+    Args:
+        model: what is trained; `Model()` by default.
+        key: random key; the same key gives the same run, whatever the chunk size.
+        n_epochs: epochs, >= 1, each on fresh noise.
+        learning_rate: Adam's step, > 0, or an optax schedule from epoch to step. Neither ever recompiles.
+        clip_norm: bound on the global norm of the gradient, > 0; None for none.
+        n_batches: independent ensembles of `model.n_replicates` tissues, by vmap, whose losses are averaged.
+        n_training_steps: time steps to simulate while training, at most `model.n_steps`; None for all of them. Over
+            long simulations the gradient vanishes, since a tissue that has chosen its pattern no longer moves.
+        noise_curriculum: how the noise changes over training, a factor on the model's:
+            `"constant"` 1; `"guide"` 1 + epoch / n_epochs, the guide's formula; `"rising"` from 0 to 1;
+            `"falling"` from 3 to 1.
+        optimizer: any optax optimiser instead of Adam; it brings its own learning rate and clipping.
+        initial_params: start from these instead of `network.init`.
+        chunk_size: epochs per jitted call; only the progress bar sees it.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        A `Run` whose history holds, for each epoch, `loss`, `utility` (hard, on the same replicates, hence biased
+        upward), `alternation`, `gradient_norm` (before clipping), `learning_rate` and `noise_strength`.
+
+    Raises:
+        TrainingDiverged: when the loss or its gradient is not finite; its `run` holds the last good parameters.
+    """
+    model = Model() if model is None else model
+    check_network(model.network)
+    n_epochs = check_size("n_epochs", n_epochs)
+    n_batches = check_size("n_batches", n_batches)
+    chunk_size = check_size("chunk_size", chunk_size)
+    n_training_steps = check_size("n_training_steps", n_training_steps or model.n_steps)
+    if n_training_steps > model.n_steps:
+        raise ValueError(f"n_training_steps must be <= n_steps = {model.n_steps}, got {n_training_steps}")
+    check_choice("noise_curriculum", noise_curriculum, NOISE_CURRICULA)
+    learning_rates = _learning_rates(learning_rate, n_epochs)
+    if clip_norm is not None:
+        check_number("clip_norm", clip_norm, above=0.0)
+    factor = NOISE_CURRICULA[noise_curriculum]
+    noise = float(model.noise_strength) * np.array([factor(epoch / n_epochs) for epoch in range(n_epochs)])
+
+    init_key, run_key = jax.random.split(check_key(key))
+    params = initial_parameters(model.network, init_key) if initial_params is None else initial_params
+    params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
+    if optimizer is None:
+        optimizer = _adam(clip_norm is not None)
+    elif clip_norm is not None:
+        raise ValueError("clip_norm goes with the built-in Adam; chain optax.clip_by_global_norm into your optimizer")
+    else:
+        learning_rates = np.ones(n_epochs)
+    carry = (params, optimizer.init(params), jnp.array(True))
+    training_model = dataclasses.replace(model, n_steps=n_training_steps)
+
+    records = []
+    for epochs in chunks(n_epochs, chunk_size, progress, "epoch"):
+        schedule = {
+            "epoch": epochs,
+            "learning_rate": np.asarray(learning_rates[epochs], np.float32),
+            "noise_strength": np.asarray(noise[epochs], np.float32),
+        }
+        clip = jnp.asarray(clip_norm or 1.0, float)
+        carry, record = _run_epochs(
+            carry, training_model, run_key, schedule, clip, optimizer=optimizer, n_batches=n_batches
+        )
+        good = np.asarray(record.pop("good"))
+        records.append(jax.tree.map(lambda x, good=good: np.asarray(x)[good], record))
+        if not carry[2]:
+            break
+    history = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
+    settings = {
+        "n_epochs": n_epochs,
+        "learning_rate": "schedule" if callable(learning_rate) else float(learning_rate),
+        "clip_norm": clip_norm,
+        "n_batches": n_batches,
+        "n_training_steps": n_training_steps,
+        "noise_curriculum": noise_curriculum,
+    }
+    run = Run(method="backprop", params=carry[0], model=model, history=history, settings=settings)
+    n_good = len(history["loss"])
+    if n_good < n_epochs:
+        raise TrainingDiverged(
+            f"loss or gradient not finite at epoch {n_good} of {n_epochs}: lower learning_rate, set clip_norm=1.0 or "
+            "bound the network with max_rate; the last good parameters are in the exception's .run",
+            run,
+            n_good,
+        )
+    return run
+
+
+@lru_cache
+def _adam(clipped: bool) -> optax.GradientTransformation:
+    """Adam whose learning rate and clipping norm are arguments of its update, so that neither recompiles."""
+    adam = optax.scale_by_adam()
+
+    def update(grads, state, params=None, *, learning_rate, clip_norm):
+        if clipped:
+            factor = jnp.minimum(1.0, clip_norm / jnp.maximum(optax.global_norm(grads), 1e-30))
+            grads = jax.tree.map(lambda g: factor * g, grads)
+        updates, state = adam.update(grads, state, params)
+        return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(adam.init, update)
+
+
+def _learning_rates(learning_rate, n_epochs: int) -> np.ndarray:
+    if callable(learning_rate):
+        rates = np.array([float(learning_rate(epoch)) for epoch in range(n_epochs)])
+    else:
+        check_number("learning_rate", learning_rate, above=0.0)
+        rates = np.full(n_epochs, float(learning_rate))
+    if not (np.isfinite(rates) & (rates >= 0.0)).all():
+        raise ValueError(
+            f"learning_rate must be finite and >= 0 at every epoch, got {rates.min():g} to {rates.max():g}"
+        )
+    return rates
+
+
+def _loss_and_scores(params, model, key):
+    states = final_states(RegulatoryFunction(model.network, params), model, key)
+    return -soft_utility(states, model)[0], hard_scores(states, model)
+
+
+@partial(jax.jit, static_argnames=("optimizer", "n_batches"))
+def _run_epochs(carry, model, key, schedule, clip_norm, *, optimizer, n_batches):
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def mean_loss(params, model, key):
+        batch_loss = jax.vmap(_loss_and_scores, in_axes=(None, None, 0))
+        losses, scores = batch_loss(params, model, jax.random.split(key, n_batches))
+        return jnp.mean(losses), jax.tree.map(jnp.mean, scores)
+
+    def one_epoch(carry, now):
+        params, opt_state, _ = carry
+        noisy = dataclasses.replace(model, noise_strength=now["noise_strength"])
+        epoch_key = jax.random.fold_in(key, now["epoch"])
+        (loss, scores), grads = jax.value_and_grad(mean_loss, has_aux=True)(params, noisy, epoch_key)
+        norm = optax.global_norm(grads)
+        updates, new_opt_state = optimizer.update(
+            grads, opt_state, params, learning_rate=now["learning_rate"], clip_norm=clip_norm
+        )
+        good = jnp.isfinite(loss) & jnp.isfinite(norm)
+        # A step that is not finite is not taken: the last good parameters stay.
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old),
+            (optax.apply_updates(params, updates), new_opt_state),
+            (params, opt_state),
+        )
+        record = {"loss": loss, **scores, "gradient_norm": norm, "good": good}
+        return (params, opt_state, good), record | {name: now[name] for name in ("learning_rate", "noise_strength")}
+
+    return scan_chunk(one_epoch, carry, schedule, lambda carry, now: (now["epoch"] >= 0) & carry[2])

@@ -1,0 +1,153 @@
+"""Regulatory functions: the rule f that every cell follows, from neighbour mean to rate (notebook 03).
+
+All of them are callables `f(s̄) -> rate` of any shape, and pytrees, so that their numbers are traced: a new slope
+or new weights never recompile a simulation.
+
+A *network* is anything with `apply(params, s̄) -> rates`; `MLP` is ours. `RegulatoryFunction(network, params)` joins
+it with its parameters to a complete f. A network may also have `init(key) -> params`, which the training functions
+call when they are given no parameters.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from lateral._checks import check_callable, check_key, check_number, check_size
+from lateral._static import register_settings
+
+__all__ = ["HIDDEN_DIMS", "MLP", "RegulatoryFunction", "Table", "TanhInhibition", "tabulate"]
+
+HIDDEN_DIMS = (8, 8)
+
+
+class TanhInhibition(NamedTuple):
+    """Smooth lateral inhibition, `f(s̄) = -amplitude tanh(slope (s̄ - centre))`: the target of the notebooks.
+
+    A cell among neighbours that are on turns off, and the other way round. Negative amplitude activates.
+    """
+
+    slope: ArrayLike = 5.0
+    amplitude: ArrayLike = 1.0
+    centre: ArrayLike = 0.5
+
+    def __call__(self, neighbour_mean: Array) -> Array:
+        return -self.amplitude * jnp.tanh(self.slope * (neighbour_mean - self.centre))
+
+
+class Table(NamedTuple):
+    """f given by its values at equally spaced knots on [0, 1], with straight lines between them."""
+
+    values: Float[Array, " knot"]
+
+    def __call__(self, neighbour_mean: Array) -> Array:
+        values = jnp.asarray(self.values)
+        if values.ndim != 1 or values.shape[0] < 2:
+            raise ValueError(f"a Table needs at least 2 values in one dimension, got shape {values.shape}")
+        position = jnp.clip(neighbour_mean, 0.0, 1.0) * (values.shape[0] - 1)
+        knot = jnp.minimum(position.astype(jnp.int32), values.shape[0] - 2)
+        left, right = values[knot], values[knot + 1]
+        return left + (position - knot) * (right - left)
+
+
+def tabulate(f: Callable, n_knots: int = 513) -> Table:
+    """`f` as a table of `n_knots` values, whose evaluation costs the same however large the network was.
+
+    The error is that of linear interpolation, at most `max |f''| / (8 (n_knots - 1)²)`.
+    """
+    check_callable("f", f)
+    knots = jnp.linspace(0.0, 1.0, check_size("n_knots", n_knots, 2))
+    return Table(jnp.broadcast_to(f(knots), knots.shape))
+
+
+@register_settings("hidden_dims")
+@dataclass(frozen=True)
+class MLP:
+    """Multilayer perceptron with tanh units, one number in, one out: `f(s̄)` from 97 weights at the default size.
+
+    The neighbour mean moves mostly between 0.3 and 0.7, a poor input for tanh units; it is scaled to
+    `input_scale (s̄ - input_centre)`, about -4 to 4.
+
+    Attributes:
+        hidden_dims: units of each hidden layer, at least one layer of at least one unit.
+        input_centre, input_scale: the network sees `input_scale * (s̄ - input_centre)`.
+        max_rate: bound on |f|, smoothly by `max_rate tanh(output / max_rate)`; None leaves f unbounded. With
+            |f| dt of order one an optimiser learns to exploit the time step instead of the tissue.
+    """
+
+    hidden_dims: tuple[int, ...] = HIDDEN_DIMS
+    input_centre: ArrayLike = 0.5
+    input_scale: ArrayLike = 8.0
+    max_rate: ArrayLike | None = None
+
+    def __post_init__(self):
+        if isinstance(self.hidden_dims, str) or not hasattr(self.hidden_dims, "__iter__"):
+            raise ValueError(f"hidden_dims must be a tuple of layer sizes such as (8, 8), got {self.hidden_dims!r}")
+        dims = tuple(check_size(f"hidden_dims[{i}]", units) for i, units in enumerate(self.hidden_dims))
+        if not dims:
+            raise ValueError("hidden_dims must name at least one hidden layer such as (8,), got ()")
+        object.__setattr__(self, "hidden_dims", dims)
+        check_number("input_centre", self.input_centre)
+        check_number("input_scale", self.input_scale)
+        if self.max_rate is not None:
+            check_number("max_rate", self.max_rate, above=0.0)
+
+    def init(self, key: Array, bias_scale: float = 0.5) -> tuple[dict[str, Array], ...]:
+        """Random parameters: weights of variance 1 / inputs, biases of standard deviation `bias_scale`.
+
+        Nothing in them knows which rule is wanted. Biases other than zero spread the switching points of the units
+        over [0, 1]; with zero biases all units of the first layer switch at the same neighbour mean.
+        """
+        dims = (1, *self.hidden_dims, 1)
+        params = []
+        for layer, layer_key in enumerate(jax.random.split(check_key(key), len(dims) - 1)):
+            weight_key, bias_key = jax.random.split(layer_key)
+            weights = jax.random.normal(weight_key, dims[layer : layer + 2]) / math.sqrt(dims[layer])
+            biases = bias_scale * jax.random.normal(bias_key, dims[layer + 1 : layer + 2])
+            params.append({"weights": weights, "biases": biases})
+        return tuple(params)
+
+    def apply(self, params: tuple[dict[str, Array], ...], neighbour_mean: Array) -> Array:
+        """Rates of neighbour means of any shape."""
+        activity = (self.input_scale * (neighbour_mean - self.input_centre))[..., None]
+        for layer in params[:-1]:
+            activity = jnp.tanh(activity @ layer["weights"] + layer["biases"])
+        output = (activity @ params[-1]["weights"] + params[-1]["biases"])[..., 0]
+        return output if self.max_rate is None else self.max_rate * jnp.tanh(output / self.max_rate)
+
+
+@register_settings()
+@dataclass(frozen=True)
+class RegulatoryFunction:
+    """A network with its parameters: the complete f, with all scaling and bounds.
+
+    Call it with a number or an array (NumPy or JAX) of any shape; the result has the same shape.
+
+    Attributes:
+        network: anything with `apply(params, s̄) -> rates`.
+        params: its parameters, any pytree of arrays.
+    """
+
+    network: Any
+    params: Any
+
+    def __call__(self, neighbour_mean: ArrayLike) -> Array:
+        return self.network.apply(self.params, jnp.asarray(neighbour_mean, float))
+
+
+def check_network(network):
+    if not callable(getattr(network, "apply", None)):
+        raise ValueError(f"network must have a method apply(params, neighbour_mean), got {network!r}")
+    return network
+
+
+def initial_parameters(network, key: Array) -> Any:
+    """`network.init(key)`, or a clear error where a network cannot draw its own parameters."""
+    if not callable(getattr(network, "init", None)):
+        raise ValueError(f"{type(network).__name__} has no init(key): pass initial_params")
+    return network.init(key)

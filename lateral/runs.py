@@ -1,0 +1,195 @@
+"""Training runs and their files: one `.npz` with a JSON header, versioned, without pickle.
+
+A file is written beside its destination and moved there when it is complete, so that an interruption leaves the
+old file or the new one, never half of one. Loading executes nothing that the file brings along.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lateral.model import Model
+from lateral.network import MLP, RegulatoryFunction, check_network
+
+__all__ = ["Run", "load_run", "save_run"]
+
+_FORMAT = "lateral-run"
+_VERSION = 1
+
+
+def _versions() -> dict[str, str]:
+    packages = ("lateral", "jax", "jaxlib", "numpy", "optax")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: what was trained, how, and what came out.
+
+    Attributes:
+        method: `"evolution"`, `"backprop"`, or a user's own name.
+        params: the trained parameters, a pytree of arrays.
+        model: the `Model` that was trained.
+        history: one array for each quantity recorded, one entry for each epoch or generation.
+        settings: settings of the training itself (epochs, learning rate, ...), plain JSON values.
+        seed: the seed of the run's key, if it was made from one.
+        versions: of the packages that the run was made with.
+    """
+
+    method: str
+    params: Any
+    model: Model
+    history: dict[str, np.ndarray] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=_versions)
+
+    @property
+    def regulatory_function(self) -> RegulatoryFunction:
+        """The complete f, all scaling and bounds included: arrays of any shape in, rates of that shape out."""
+        return RegulatoryFunction(self.model.network, self.params)
+
+
+def save_run(path: str | os.PathLike, run: Run) -> Path:
+    """Write a run to one file, completely or not at all, and return its path.
+
+    Raises:
+        ValueError: if `run` is not a `Run`, or holds parameters in containers other than dict, list and tuple.
+        OSError: if the file cannot be written.
+    """
+    if not isinstance(run, Run):
+        raise ValueError(f"run must be a lateral.Run, got {type(run).__name__}")
+    path = Path(path)
+    leaves: list[np.ndarray] = []
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "method": run.method,
+        "seed": run.seed,
+        "settings": run.settings,
+        "versions": run.versions,
+        "model": _plain(
+            {f.name: getattr(run.model, f.name) for f in dataclasses.fields(run.model) if f.name != "network"}
+        ),
+        "network": _describe_network(run.model.network),
+        "params": _take_apart(run.params, leaves),
+    }
+    arrays = {f"param_{i}": leaf for i, leaf in enumerate(leaves)}
+    arrays |= {f"history_{name}": np.asarray(values) for name, values in run.history.items()}
+    text = json.dumps(header, allow_nan=False)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, header=np.array(text), **arrays)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
+
+
+def load_run(path: str | os.PathLike, network: Any = None) -> Run:
+    """Read a run that `save_run` wrote.
+
+    Args:
+        path: the file.
+        network: the network of a run that was trained with the user's own; ours is rebuilt from the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a run, is damaged, comes from a newer version, or needs `network`.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            contents = {name: file[name] for name in file.files}
+        header = json.loads(str(contents["header"]))
+        if header["format"] != _FORMAT:
+            raise KeyError("format")
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a complete run file of lateral: {error}") from error
+    if header["version"] > _VERSION:
+        raise ValueError(
+            f"{path} has format version {header['version']}, this lateral reads up to {_VERSION}: update it"
+        )
+    if network is None:
+        if header["network"]["type"] != "MLP":
+            raise ValueError(f"{path} was trained with {header['network']['type']}: pass it as network=...")
+        described = {name: value for name, value in header["network"].items() if name != "type"}
+        network = MLP(**described | {"hidden_dims": tuple(described["hidden_dims"])})
+    settings = header["model"] | {"start": tuple(header["model"]["start"])}
+    prefix = "history_"
+    return Run(
+        method=header["method"],
+        params=_put_together(header["params"], contents),
+        model=Model(network=check_network(network), **settings),
+        history={name[len(prefix) :]: values for name, values in contents.items() if name.startswith(prefix)},
+        settings=header["settings"],
+        seed=header["seed"],
+        versions=header["versions"],
+    )
+
+
+def _plain(values: dict) -> dict:
+    """Numbers of any kind as JSON numbers."""
+
+    def plain(value):
+        if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+            return value.item()
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    return {name: plain(value) for name, value in values.items()}
+
+
+def _describe_network(network) -> dict:
+    if isinstance(network, MLP):
+        return {"type": "MLP"} | _plain(dataclasses.asdict(network))
+    return {"type": f"{type(network).__module__}.{type(network).__qualname__}"}
+
+
+def _take_apart(tree, leaves: list):
+    """The nesting of `tree` as JSON, with its arrays moved to `leaves`."""
+    if isinstance(tree, dict):
+        if not all(isinstance(name, str) for name in tree):
+            raise ValueError("parameters in a dict need names that are strings")
+        return {"dict": {name: _take_apart(value, leaves) for name, value in tree.items()}}
+    if type(tree) in (list, tuple):
+        return {type(tree).__name__: [_take_apart(value, leaves) for value in tree]}
+    if tree is None:
+        return None
+    leaf = np.asarray(tree)
+    if leaf.dtype.kind not in "biuf":
+        raise ValueError(f"parameters must be dicts, lists and tuples of real arrays, got {type(tree).__name__}")
+    leaves.append(leaf)
+    return len(leaves) - 1
+
+
+def _put_together(nesting, contents: dict):
+    if nesting is None:
+        return None
+    if isinstance(nesting, int):
+        return jnp.asarray(contents[f"param_{nesting}"])
+    kind, values = next(iter(nesting.items()))
+    if kind == "dict":
+        return {name: _put_together(value, contents) for name, value in values.items()}
+    return (tuple if kind == "tuple" else list)(_put_together(value, contents) for value in values)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
