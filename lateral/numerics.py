@@ -6,8 +6,8 @@ infinite slope of the branch not taken by 0.
 
 | function | at p = 0 (and 1) | value | gradient |
 |---|---|---|---|
-| `plogp` | p = 0 | 0 | log2(SMALLEST) = -126, a finite stand-in for -infinity |
-| `binary_entropy` | p = 0 or 1 | 0 | +126 or -126: it points away from the absent fate |
+| `plogp` | p = 0 | 0 | log2(SMALLEST) = -100, a finite stand-in for -infinity |
+| `binary_entropy` | p = 0 or 1 | 0 | about +100 or -100: it points away from the absent fate |
 """
 
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 __all__ = ["binary_entropy", "entropy", "plogp"]
 
-# The smallest normal float32: below it a logarithm is taken of this number instead.
-SMALLEST = 2.0**-126
+# Below this number a logarithm is taken of it instead. It is far from the smallest float32, near which compiled
+# logarithms return -infinity.
+SMALLEST = 2.0**-100
 
 
 def plogp(p: Float[Array, "..."]) -> Float[Array, "..."]:

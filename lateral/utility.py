@@ -26,6 +26,7 @@ from lateral._checks import (
     check_matrix,
     check_number,
     check_unit_interval,
+    is_float,
     is_traced,
 )
 from lateral.numerics import SMALLEST, binary_entropy, entropy
@@ -94,7 +95,7 @@ def apply_threshold(states: ArrayLike, threshold: ArrayLike = THRESHOLD) -> Arra
     """
     states = jnp.asarray(states)
     check_number("threshold", threshold, minimum=0.0, maximum=1.0)
-    states = check_unit_interval("states", states).astype(jnp.result_type(states, jnp.float16))
+    states = check_unit_interval("states", states).astype(states.dtype if is_float(states) else jnp.float16)
     fates = (states >= jnp.asarray(threshold, states.dtype)).astype(states.dtype)
     # states - stop_gradient(states) is exactly 0 forward and carries the identity backward.
     return fates + (states - jax.lax.stop_gradient(states))

@@ -1,0 +1,52 @@
+# Two commands: `make lab` to read and run the notebooks, `make test` for every check.
+# Both first build .venv in the checkout (tools/setup.sh), which takes no time once it is there.
+
+FIRST = notebooks/01Dynamics.ipynb
+PYTEST = .venv/bin/python -m pytest
+
+# The kernels are those of .venv, whatever else the user has installed.
+export JUPYTER_PREFER_ENV_PATH := 1
+# Stored numbers are those of float32 on the CPU with inline figures: a user's own settings must not change them.
+test notebooks: export JAX_PLATFORMS := cpu
+test notebooks: export JAX_ENABLE_X64 := 0
+test notebooks: export MPLBACKEND :=
+
+.PHONY: help setup lab test notebooks lock clean
+
+help:
+	@echo "make lab        open JupyterLab on the first notebook (options: ARGS=\"--no-browser --port 8899\")"
+	@echo "make test       ruff, unit tests, and every notebook run again and compared with its stored outputs"
+	@echo "make notebooks  execute all notebooks in place and clean their metadata"
+	@echo "make lock       write requirements.lock anew from pyproject.toml (newest versions: ARGS=--upgrade)"
+	@echo "make clean      remove .venv and the caches"
+	@echo "PYTHON=/path/to/python chooses the Python, which must be >= 3.11."
+
+setup:
+	@sh tools/setup.sh
+
+# Jupyter refuses root unless told so; without a screen there is no browser to open, so it prints the address.
+lab: setup
+	@root=; browser=; \
+	if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
+	if [ "$$(uname -s)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY$$BROWSER" ]; then browser=--no-browser; fi; \
+	exec .venv/bin/python -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
+	    --LabApp.default_url=/lab/tree/$(FIRST) $$root $$browser $(ARGS)
+
+# --nbval is strict: every cell's outputs must be the stored ones.
+test: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120 tests notebooks
+
+notebooks: setup
+	.venv/bin/python tools/execute_notebooks.py
+
+lock:
+	@command -v uv >/dev/null || { echo "make lock: uv is needed to write requirements.lock" >&2; exit 1; }
+	uv pip compile --universal --python-version 3.11 --extra notebooks --extra test \
+	    --no-header --no-annotate $(ARGS) pyproject.toml -o requirements.lock
+
+# By name, so that a user's own untracked files stay.
+clean:
+	rm -rf .venv .venv.old .venv-setup.log .ruff_cache .pytest_cache .benchmarks dist
+	find lateral tests tools notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -1,0 +1,257 @@
+"""Command line: train, evaluate, score and plot without a browser.
+
+    python -m lateral train backprop --out run.npz --seed 3
+    python -m lateral evaluate run.npz --noise-strength 0.2
+    python -m lateral score fates.csv
+    python -m lateral plot run.npz --out figure.pdf
+
+Each command prints one JSON line on stdout; progress and warnings go to stderr. Exit status: 0, or 2 with one line
+on stderr for bad input, or 1 when training diverged (the run up to there is saved).
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from lateral._checks import BOUNDARIES
+from lateral.backprop import NOISE_CURRICULA, TrainingDiverged, train_backprop
+from lateral.evaluation import Evaluation, evaluate
+from lateral.evolution import EvolutionStrategy, train_evolution
+from lateral.model import RELAXATIONS
+from lateral.presets import METHODS, PRESETS, preset
+from lateral.runs import load_run, save_run
+from lateral.utility import estimate_utility
+
+__all__ = ["main"]
+
+FIGURE_FORMATS = (".png", ".pdf", ".svg")
+
+# Options that set a field of `Model`: name, type, help.
+_MODEL_OPTIONS = (
+    ("n-cells", int, "cells in the row"),
+    ("n-steps", int, "time steps of the simulation"),
+    ("dt", float, "time step"),
+    ("noise-strength", float, "noise per square root of time"),
+    ("edge-value", float, "fixed neighbour of a pinned row, in [0, 1]"),
+    ("threshold", float, "fate 1 means state >= threshold"),
+)
+_TRAINING_OPTIONS = {
+    "evolution": (
+        ("n-generations", int, "generations"),
+        ("population-size", int, "networks in a generation"),
+        ("n-parents", int, "networks that survive"),
+        ("mutation-strength", float, "standard deviation of a mutation"),
+    ),
+    "backprop": (
+        ("n-epochs", int, "epochs"),
+        ("learning-rate", float, "Adam's step at the start"),
+        ("clip-norm", float, "bound on the norm of the gradient"),
+        ("n-batches", int, "independent ensembles for one gradient"),
+        ("n-training-steps", int, "time steps simulated while training"),
+        ("soft-bandwidth", float, "bandwidth of the kernel of the soft utility"),
+        ("soft-width", float, "width of the soft fates"),
+    ),
+}
+_STRATEGY = ("population_size", "n_parents", "mutation_strength")
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line and exit status 2."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line_warning
+            result, status = _COMMANDS[command](**options)
+    except (ValueError, OSError) as error:
+        message = str(error).replace("\n", " ")
+        print(f"lateral {command}: {message}", file=sys.stderr)
+        return 2
+    print(json.dumps(result))
+    return status
+
+
+def _train(method: str, preset_name: str, out: Path, seed: int, **changes) -> tuple[dict, int]:
+    _check_writable(out)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if "hidden_dims" in changes:
+        changes["hidden_dims"] = tuple(changes["hidden_dims"])
+    strategy = {name: changes.pop(name) for name in _STRATEGY if name in changes}
+    if strategy:
+        changes["strategy"] = EvolutionStrategy(**strategy)
+    model, settings = preset(method, preset_name, **changes)
+    train = train_evolution if method == "evolution" else train_backprop
+    train_key, test_key = jax.random.split(_key(seed))
+    start, status = time.perf_counter(), 0
+    try:
+        run = train(model, key=train_key, progress=True, **settings)
+    except TrainingDiverged as error:
+        print(f"lateral train: {error}", file=sys.stderr)
+        run, status = error.run, 1
+    seconds = time.perf_counter() - start
+    run = dataclasses.replace(run, seed=seed, settings=run.settings | {"preset": preset_name})
+    save_run(out, run)
+    result = evaluate(run.regulatory_function, run.model, key=test_key)
+    line = {"out": str(out), "method": method, "seed": seed, "seconds": round(seconds, 3)}
+    return line | _numbers(result, ("utility", "utility_se", "alternation", "utility_refined")), status
+
+
+def _evaluate(run_file: Path, n_replicates: int, seed: int, **changes) -> tuple[dict, int]:
+    run = load_run(run_file)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    result = evaluate(run.regulatory_function, run.model, key=_key(seed), n_replicates=n_replicates, **changes)
+    line = {"run": str(run_file), "method": run.method, "seed": seed}
+    names = (
+        "utility",
+        "utility_se",
+        "alternation",
+        "utility_refined",
+        "s_pat",
+        "s_rep",
+        "positional_information",
+        "correlational_information",
+    )
+    return line | _numbers(result, names), 0
+
+
+def _score(fates_file: Path, boundary: str) -> tuple[dict, int]:
+    estimate = estimate_utility(_read_fates(fates_file), boundary)
+    fates = {name: value.item() for name, value in estimate._asdict().items()}
+    if not np.isfinite(fates["utility_se"]):
+        fates["utility_se"] = None  # one tissue: no error, and JSON has no infinity
+    bias = fates["utility"] - fates["utility_corrected"]
+    if fates["undersampled"]:
+        warnings.warn(
+            f"{fates['n_patterns']} distinct patterns: too few tissues, the utility is only an upper bound",
+            stacklevel=1,
+        )
+    return {"fates": str(fates_file), **fates, "utility_bias": bias}, 0
+
+
+def _plot(run_file: Path, out: Path, seed: int) -> tuple[dict, int]:
+    if out.suffix.lower() not in FIGURE_FORMATS:
+        raise ValueError(f"--out must end in {', '.join(FIGURE_FORMATS)}, got {str(out)!r}")
+    _check_writable(out)
+    run = load_run(run_file)
+    from lateral.plotting import plot_run  # matplotlib is slow to import
+
+    temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
+    try:
+        plot_run(run, key=_key(seed)).savefig(temporary)
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {"run": str(run_file), "out": str(out)}, 0
+
+
+_COMMANDS = {"train": _train, "evaluate": _evaluate, "score": _score, "plot": _plot}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="lateral", description="Train, evaluate and plot rules of tissue patterning.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a network and save the run")
+    methods = train.add_subparsers(dest="method", required=True, metavar="{" + ",".join(METHODS) + "}")
+    for method in METHODS:
+        sub = methods.add_parser(method, help=f"train by {method}")
+        sub.add_argument("--out", type=Path, required=True, metavar="RUN.npz", help="file for the run")
+        sub.add_argument("--preset", dest="preset_name", choices=PRESETS, default="recipe")
+        sub.add_argument("--seed", type=int, default=0)
+        _add(sub, [*_MODEL_OPTIONS, ("n-replicates", int, "tissues per utility")])
+        _add(sub, _TRAINING_OPTIONS[method])
+        sub.add_argument("--boundary", choices=BOUNDARIES)
+        sub.add_argument("--start", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the initial states")
+        sub.add_argument("--hidden-dims", type=int, nargs="+", metavar="UNITS", help="units of each hidden layer")
+        if method == "backprop":
+            sub.add_argument("--relaxation", choices=RELAXATIONS)
+            sub.add_argument("--noise-curriculum", choices=tuple(NOISE_CURRICULA))
+
+    sub = commands.add_parser("evaluate", help="utility of a saved run on fresh replicates")
+    sub.add_argument("run_file", type=Path, metavar="RUN.npz")
+    sub.add_argument("--n-replicates", type=int, default=20_000)
+    sub.add_argument("--seed", type=int, default=1)
+    _add(sub, _MODEL_OPTIONS)
+    sub.add_argument("--boundary", choices=BOUNDARIES)
+    sub.add_argument("--start", type=float, nargs=2, metavar=("LOW", "HIGH"))
+
+    sub = commands.add_parser("score", help="utility of your own fates")
+    sub.add_argument("fates_file", type=Path, metavar="FATES.csv", help="0 and 1; rows: tissues, columns: cells")
+    sub.add_argument("--boundary", choices=BOUNDARIES, default="free")
+
+    sub = commands.add_parser("plot", help="figure of a saved run")
+    sub.add_argument("run_file", type=Path, metavar="RUN.npz")
+    sub.add_argument("--out", type=Path, required=True, metavar="FIGURE.{png,pdf,svg}")
+    sub.add_argument("--seed", type=int, default=1)
+    return parser
+
+
+def _add(parser, options) -> None:
+    for name, kind, text in options:
+        parser.add_argument(f"--{name}", type=kind, help=text)
+
+
+def _key(seed: int) -> jax.Array:
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed must be a whole number from 0 to 2^32 - 1, got {seed}")
+    return jax.random.key(seed)
+
+
+def _numbers(result: Evaluation, names) -> dict:
+    return {name: round(getattr(result, name), 6) for name in names}
+
+
+def _check_writable(path: Path) -> None:
+    """Fail before an hour of training, not after it."""
+    if path.is_dir():
+        raise ValueError(f"--out must name a file, got the folder {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--out: there is no folder {str(path.parent)!r}")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--out: the folder {str(path.parent)!r} cannot be written")
+
+
+def _read_fates(path: Path) -> np.ndarray:
+    """A matrix of 0 and 1 from a comma-separated file, with or without a line of names at the top."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    rows = [(number, line.split(",")) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    if rows and not any(_is_number(entry) for entry in rows[0][1]):
+        rows = rows[1:]
+    if not rows:
+        raise ValueError(f"{path} holds no fates")
+    matrix = []
+    for number, entries in rows:
+        if len(entries) != len(rows[0][1]):
+            raise ValueError(f"{path}, line {number}: {len(entries)} cells, but {len(rows[0][1])} in line {rows[0][0]}")
+        for column, entry in enumerate(entries, 1):
+            if not _is_number(entry) or float(entry) not in (0.0, 1.0):
+                raise ValueError(f"{path}, line {number}, column {column}: a fate is 0 or 1, got {entry.strip()!r}")
+        matrix.append([float(entry) for entry in entries])
+    return np.array(matrix)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _one_line_warning(message, category, *_args, **_kwargs):
+    print(f"{category.__name__}: {message}", file=sys.stderr)

@@ -1,0 +1,269 @@
+"""Figures: one function for each kind of picture, all in one family of colours that the colour-blind can tell apart.
+
+The functions return a `Figure` that shows itself in a notebook and saves itself with `figure.savefig(path)`. They
+use no `pyplot`, so nothing is global: figures can be drawn in a worker thread and are never shown twice.
+"""
+
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.figure
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.ticker import MaxNLocator
+
+from lateral._checks import check_fates, check_matrix
+from lateral.evaluation import Evaluation
+from lateral.model import final_states
+from lateral.network import TanhInhibition
+from lateral.runs import Run
+from lateral.utility import apply_threshold
+
+__all__ = [
+    "COLOURS",
+    "Figure",
+    "plot_curves",
+    "plot_evaluations",
+    "plot_fates",
+    "plot_history",
+    "plot_pattern_frequencies",
+    "plot_regulatory_functions",
+    "plot_run",
+    "plot_space_time",
+    "plot_states",
+]
+
+# Okabe & Ito (2008), in the order in which curves take them.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STATE_COLOURS = "cividis"
+FATE_COLOURS = ListedColormap(["#E8E8E8", "#0072B2"])
+
+_STYLE = {
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+    "font.size": 10,
+}
+
+
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib figure that a notebook shows as a PNG, whatever backend is set."""
+
+    def to_png(self, dpi: int = 100) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=dpi)
+        return buffer.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.to_png()
+
+
+def new_figure(n_panels: int = 1, *, width: float | None = None, height: float = 3.2, **kwargs):
+    """An empty figure in the style of the family and its axes (one, or an array of them)."""
+    width = {1: 6.0, 2: 9.5}.get(n_panels, 12.0) if width is None else width
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, n_panels, **kwargs)
+    return figure, axes
+
+
+def plot_states(states, dt: float, title: str, *, ax=None) -> Figure:
+    """States of the cells of one tissue over time, one line a cell.
+
+    Args:
+        states: `(time, cell)` in [0, 1].
+        dt: time between two rows.
+    """
+    states = _two_dimensional("states", states, "(time, cell)")
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure()
+    times = np.arange(states.shape[0]) * dt
+    for cell, trace in enumerate(states.T):
+        ax.plot(times, trace, lw=1.2, color=COLOURS[cell % len(COLOURS)], label=f"cell {cell + 1}")
+    ax.axhline(0.5, color="grey", lw=0.8, ls=":")
+    ax.set(xlabel="time t (1 / rate)", ylabel="state s", xlim=(0, times[-1]), ylim=(-0.03, 1.03), title=title)
+    if states.shape[1] <= len(COLOURS):
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    return figure
+
+
+def plot_space_time(states, dt: float, title: str, *, ax=None) -> Figure:
+    """Space–time plot of one tissue: cells from top to bottom, time from left to right, state as colour.
+
+    Args:
+        states: `(time, cell)` in [0, 1].
+        dt: time between two rows.
+    """
+    states = _two_dimensional("states", states, "(time, cell)")
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure()
+    n_times, n_cells = states.shape
+    extent = (0, (n_times - 1) * dt, n_cells + 0.5, 0.5)
+    picture = ax.imshow(
+        states.T, aspect="auto", interpolation="nearest", extent=extent, vmin=0, vmax=1, cmap=STATE_COLOURS
+    )
+    figure.colorbar(picture, ax=ax, label="state s")
+    ax.set(xlabel="time t (1 / rate)", ylabel="cell", title=title)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def plot_fates(fates, title: str, *, n_shown: int = 40, ax=None) -> Figure:
+    """Heat map of the fates of the first replicates, one row a tissue."""
+    fates = _fates(fates)[:n_shown]
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure(width=4.5)
+    extent = (0.5, fates.shape[1] + 0.5, fates.shape[0] + 0.5, 0.5)
+    ax.imshow(fates, aspect="auto", interpolation="nearest", cmap=FATE_COLOURS, vmin=0, vmax=1, extent=extent)
+    ax.set(xlabel="cell", ylabel="replicate", title=title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for fate, label in ((0, "fate 0"), (1, "fate 1")):
+        ax.plot([], [], "s", color=FATE_COLOURS(fate), markeredgecolor="grey", label=label)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    return figure
+
+
+def plot_pattern_frequencies(fates, title: str, *, n_shown: int = 10, ax=None) -> Figure:
+    """The most frequent patterns of an ensemble and their share of the replicates."""
+    fates = _fates(fates)
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure()
+    counts = Counter(map(bytes, fates.astype(np.uint8)))
+    # Ties in the order of the patterns, so that the picture does not depend on the order of the replicates.
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n_shown]
+    names = ["".join(map(str, pattern)) for pattern, _ in common]
+    ax.barh(names, [count / len(fates) for _, count in common], color=COLOURS[0])
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", labelfontfamily="monospace")
+    ax.set(xlabel="share of replicates", ylabel="pattern of fates", title=title)
+    return figure
+
+
+def plot_regulatory_functions(functions: Mapping[str, Callable], title: str, *, ax=None) -> Figure:
+    """Rules f(s̄), one curve each, over the whole range of neighbour means."""
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure()
+    neighbour_means = np.linspace(0.0, 1.0, 401)
+    for i, (label, f) in enumerate(functions.items()):
+        ax.plot(neighbour_means, np.asarray(f(neighbour_means)), color=COLOURS[i % len(COLOURS)], label=label)
+    ax.axhline(0.0, color="grey", lw=0.8, ls=":")
+    ax.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), title=title)
+    ax.legend()
+    return figure
+
+
+def plot_curves(
+    x,
+    curves: Mapping[str, object],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    *,
+    logx: bool = False,
+    reference=None,
+    ax=None,
+) -> Figure:
+    """Curves over a common x.
+
+    Args:
+        curves: for each label the values, or a pair (values, standard errors).
+        reference: a pair (label, value) drawn as a horizontal line, for instance a closed form.
+    """
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure()
+    for i, (label, curve) in enumerate(curves.items()):
+        values, errors = curve if isinstance(curve, tuple) else (curve, None)
+        marker = "o" if len(x) <= 20 else None
+        ax.errorbar(x, values, errors, color=COLOURS[i % len(COLOURS)], marker=marker, ms=4, capsize=2, label=label)
+    if reference is not None:
+        label, value = reference
+        ax.axhline(value, color="grey", ls="--", lw=1, label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **({"xscale": "log"} if logx else {}))
+    if len(curves) > 1 or reference is not None:
+        ax.legend()
+    return figure
+
+
+def plot_history(history: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Training curves: utility (or loss) on the left; gradient norm, where there is one, on the right.
+
+    Args:
+        history: of a `Run`; both training methods.
+    """
+    unit = "epoch" if "loss" in history else "generation"
+    with_gradient = "gradient_norm" in history
+    figure, axes = new_figure(2 if with_gradient else 1)
+    left = axes[0] if with_gradient else axes
+    labels = {
+        "utility": "hard utility of the epoch's replicates",
+        "soft_utility": "soft utility (-loss)",
+        "best_utility": "best of the population",
+        "mean_utility": "mean of the population",
+        "alternation": "alternation",
+    }
+    curves = {"soft_utility": -np.asarray(history["loss"])} if "loss" in history else {}
+    curves |= {name: np.asarray(history[name]) for name in labels if name in history}
+    for i, (name, values) in enumerate(curves.items()):
+        style = {"ls": ":", "color": COLOURS[6]} if name == "alternation" else {"color": COLOURS[i]}
+        left.plot(np.arange(1, len(values) + 1), values, lw=1.2, label=labels[name], **style)
+    left.set(xlabel=unit, ylabel="utility (bits per cell), alternation", title=title, ylim=(None, 1.02))
+    left.legend(fontsize=8)
+    if with_gradient:
+        norms = np.maximum(np.asarray(history["gradient_norm"]), 1e-8)
+        axes[1].semilogy(np.arange(1, len(norms) + 1), norms, lw=1, color=COLOURS[1])
+        axes[1].set(xlabel=unit, ylabel="gradient norm (bits per unit weight)", title="Gradient norm")
+    return figure
+
+
+def plot_evaluations(evaluations: Mapping[str, Evaluation], title: str, *, ax=None) -> Figure:
+    """Utility with its standard error and alternation, side by side for several rules.
+
+    Args:
+        evaluations: results of `lateral.evaluate`, by label.
+    """
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure()
+    places = np.arange(len(evaluations))
+    results = list(evaluations.values())
+    ax.bar(
+        places - 0.2,
+        [result.utility for result in results],
+        0.4,
+        yerr=[result.utility_se for result in results],
+        capsize=3,
+        color=COLOURS[0],
+        label="utility U (bits per cell)",
+    )
+    ax.bar(
+        places + 0.2, [result.alternation for result in results], 0.4, color=COLOURS[4], hatch="//", label="alternation"
+    )
+    for place, result in zip(places, results, strict=True):
+        ax.annotate(f"{result.utility:.3f}", (place - 0.2, result.utility), ha="center", va="bottom", fontsize=9)
+    ax.set_xticks(places, list(evaluations))
+    ax.set(ylim=(0, 1.15), title=title)
+    ax.legend(ncols=2, fontsize=8, loc="upper left")
+    return figure
+
+
+def plot_run(run: Run, *, key) -> Figure:
+    """A saved run at a glance: training curves, the learned rule, and the fates of fresh tissues."""
+    figure, axes = new_figure(3)
+    history = run.history
+    name, label = ("best_utility", "best of the population") if "best_utility" in history else ("utility", "utility")
+    unit = "generation" if "best_utility" in history else "epoch"
+    if name in history:
+        epochs = np.arange(1, len(history[name]) + 1)
+        axes[0].plot(epochs, history[name], color=COLOURS[0], label=label)
+        axes[0].plot(epochs, history["alternation"], color=COLOURS[6], ls=":", label="alternation")
+        axes[0].legend(fontsize=8)
+    axes[0].set(xlabel=unit, ylabel="utility (bits per cell), alternation", title=f"Training by {run.method}")
+    functions = {"learned": run.regulatory_function, "tanh target": TanhInhibition()}
+    plot_regulatory_functions(functions, "Learned rule", ax=axes[1])
+    states = final_states(run.regulatory_function, dataclasses.replace(run.model, n_replicates=40), key)
+    fates = apply_threshold(states, run.model.threshold)
+    plot_fates(fates, "Fates of 40 fresh tissues", ax=axes[2])
+    return figure
+
+
+def _two_dimensional(name: str, values, axes: str) -> np.ndarray:
+    return np.asarray(check_matrix(name, values, axes))
+
+
+def _fates(fates) -> np.ndarray:
+    return np.asarray(check_fates("fates", check_matrix("fates", fates))).astype(np.uint8)

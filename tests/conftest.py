@@ -1,0 +1,122 @@
+"""How the tests run JAX.
+
+The oracles are held in double precision with `jax_debug_nans` on, so that a NaN fails where it is born. What users
+run is single precision: the fixture `float32` switches x64, and nothing else, off for one test, and `precision` runs
+a test both ways. With LATERAL_TYPECHECK set, every shape in a signature of `lateral` is checked by beartype.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+if os.environ.get("LATERAL_TYPECHECK"):
+    from jaxtyping import install_import_hook
+
+    install_import_hook("lateral", "beartype.beartype")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_debug_nans", True)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def float32() -> Iterator[None]:
+    """Single precision, as users run it."""
+    with jax.enable_x64(False):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request) -> Iterator[str]:
+    """The test runs in single and in double precision."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
+@pytest.fixture
+def strict_ranks() -> Iterator[None]:
+    """No silent broadcasting between arrays of different rank: `(7,) + (50, 7)` is an error."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def nan_allowed() -> Iterator[None]:
+    """For the tests of what happens when a number is not finite."""
+    with jax.debug_nans(False):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tanh_fates() -> np.ndarray:
+    """Fates of 40,000 tissues that follow the tanh target, as users run it: in single precision."""
+    from lateral import Model, TanhInhibition, apply_threshold
+    from lateral.model import final_states
+
+    with jax.enable_x64(False):
+        return np.asarray(
+            apply_threshold(final_states(TanhInhibition(), Model(n_replicates=40_000), jax.random.key(5)))
+        )
+
+
+class Counter:
+    """A function that counts its calls; under `jax.jit` these are the traces."""
+
+    def __init__(self, f: Callable):
+        self.f = f
+        self.calls = 0
+
+    def __call__(self, *args):
+        self.calls += 1
+        return self.f(*args)
+
+    @contextmanager
+    def no_new_trace(self):
+        before = self.calls
+        yield
+        assert self.calls == before, f"{self.calls - before} new traces"
+
+
+@pytest.fixture
+def count_traces() -> type[Counter]:
+    """`counted = count_traces(f)`, then `counted.calls` and `with counted.no_new_trace():`."""
+    return Counter
+
+
+def _slope_along(f: Callable, x, direction, step: float = 1e-6) -> float:
+    ahead, behind = (jax.tree.map(lambda a, d, s=sign: a + s * step * d, x, direction) for sign in (1.0, -1.0))
+    return float(f(ahead) - f(behind)) / (2.0 * step)
+
+
+def _random_like(tree, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(jnp.shape(leaf))), tree)
+
+
+@pytest.fixture
+def check_gradient() -> Callable:
+    """Hold `jax.grad(f)(x)` to central finite differences along random directions, in double precision."""
+
+    def check(f: Callable, x, *, step: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-9, n_directions: int = 2):
+        f = jax.jit(f)
+        gradient = jax.jit(jax.grad(f))(x)
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+        for seed in range(n_directions):
+            direction = _random_like(x, seed)
+            predicted = sum(
+                float(jnp.vdot(g, d))
+                for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
+            )
+            np.testing.assert_allclose(predicted, _slope_along(f, x, direction, step), rtol=rtol, atol=atol)
+        return gradient
+
+    return check

@@ -1,0 +1,166 @@
+"""Regulatory functions against closed forms, hand-written NumPy, error bounds and symmetry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lateral import HIDDEN_DIMS, MLP, RegulatoryFunction, Table, TanhInhibition, tabulate
+
+X = np.linspace(0.0, 1.0, 13)
+
+init = jax.jit(MLP.init)  # compiled once for each size
+
+
+# --- tanh
+
+
+def test_tanh_inhibition_is_its_formula_with_slope_5_and_amplitude_1():
+    np.testing.assert_allclose(TanhInhibition()(X), -np.tanh(5.0 * (X - 0.5)), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(TanhInhibition(20.0, -2.0, 0.3)(X), 2.0 * np.tanh(20.0 * (X - 0.3)), rtol=1e-13)
+
+
+# --- table
+
+
+def test_a_table_is_linear_interpolation_and_constant_beyond_its_ends():
+    values = np.array([3.0, -1.0, 2.0, 0.5])
+    x = np.concatenate([np.random.default_rng(0).uniform(-0.5, 1.5, 200), [0.0, 1 / 3, 2 / 3, 1.0]])
+    np.testing.assert_allclose(Table(values)(x), np.interp(x, np.linspace(0.0, 1.0, 4), values), atol=1e-13)
+
+
+@pytest.mark.parametrize("n_knots", [2, 33, 513])
+def test_the_error_of_a_table_is_within_the_bound_of_linear_interpolation(n_knots):
+    """max |f - table| <= max |f''| h² / 8, with f'' = 4 slope² / (3 sqrt 3) at most for a tanh of amplitude 1."""
+    f = TanhInhibition(slope=10.0)
+    x = np.linspace(0.0, 1.0, 20_001)
+    error = np.abs(tabulate(f, n_knots)(x) - f(x)).max()
+    bound = 100.0 * 4.0 / (3.0 * np.sqrt(3.0)) / (8.0 * (n_knots - 1) ** 2)
+    assert error <= bound
+    if n_knots > 2:
+        assert error > 0.5 * bound  # the bound is tight: no knot is wasted
+
+
+def test_tabulate_keeps_the_values_at_the_knots_and_takes_a_constant():
+    knots = np.linspace(0.0, 1.0, 513)
+    np.testing.assert_allclose(tabulate(TanhInhibition()).values, TanhInhibition()(knots), rtol=1e-12)
+    np.testing.assert_array_equal(tabulate(lambda x: 2.0, 5).values, np.full(5, 2.0))
+
+
+def test_gradient_of_a_table_goes_to_both_neighbouring_knots(check_gradient):
+    """A value between knots k and k + 1, a share w of the way, is (1 - w) v_k + w v_(k+1)."""
+    gradient = jax.grad(lambda values: Table(values)(jnp.asarray(0.3)))(jnp.zeros(5))
+    np.testing.assert_allclose(gradient, [0.0, 0.8, 0.2, 0.0, 0.0], atol=1e-12)
+    table = Table(jnp.array([3.0, -1.0, 2.0]))
+    check_gradient(lambda x: table(x), jnp.asarray(0.3))
+
+
+# --- multilayer perceptron
+
+
+def numpy_mlp(params, x, centre=0.5, scale=8.0, max_rate=None):
+    """One neighbour mean at a time, one unit at a time."""
+    activity = [scale * (x - centre)]
+    for k, layer in enumerate(params):
+        weights, biases = np.asarray(layer["weights"]), np.asarray(layer["biases"])
+        summed = [
+            biases[j] + sum(activity[i] * weights[i, j] for i in range(len(activity))) for j in range(len(biases))
+        ]
+        activity = summed if k == len(params) - 1 else np.tanh(summed)
+    return activity[0] if max_rate is None else max_rate * np.tanh(activity[0] / max_rate)
+
+
+@pytest.mark.parametrize("hidden_dims", [(8, 8), (1,), (3, 5, 2)])
+def test_the_network_matches_a_hand_written_one(key, hidden_dims):
+    params = init(MLP(hidden_dims), key)
+    for settings in ({}, {"input_centre": 0.0, "input_scale": 1.0}, {"max_rate": 0.5}):
+        given = {name.removeprefix("input_"): value for name, value in settings.items()}
+        expected = [numpy_mlp(params, x, **given) for x in X]
+        rates = MLP(hidden_dims, **settings).apply(params, jnp.asarray(X))
+        np.testing.assert_allclose(rates, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_the_default_network_has_two_layers_of_eight_and_97_weights(key):
+    params = init(MLP(), key)
+    assert HIDDEN_DIMS == (8, 8)
+    assert [layer["weights"].shape for layer in params] == [(1, 8), (8, 8), (8, 1)]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 16 + 72 + 9 == 97
+
+
+def test_max_rate_bounds_the_rate_and_leaves_small_rates_alone(key):
+    params = jax.tree.map(lambda x: 100.0 * x, init(MLP(), key))
+    x = jnp.asarray(np.linspace(0.0, 1.0, 301))
+    assert jnp.abs(MLP().apply(params, x)).max() > 5.0
+    assert jnp.abs(MLP(max_rate=5.0).apply(params, x)).max() <= 5.0
+    np.testing.assert_allclose(MLP(max_rate=1e6).apply(params, x), MLP().apply(params, x), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def random_rules():
+    """Rates of 4,000 random networks on a symmetric grid, `(network, s̄)`."""
+    network = MLP()
+
+    @jax.jit
+    @jax.vmap
+    def rates(key):
+        return network.apply(network.init(key), jnp.asarray(X))
+
+    return np.asarray(rates(jax.random.split(jax.random.key(1), 4000)))
+
+
+def test_random_networks_know_nothing_of_the_answer(random_rules):
+    """As many random rules rise as fall around s̄ = 1/2, as many are positive as negative, and on average they are 0;
+    within four standard errors."""
+    n = len(random_rules)
+    rising = (random_rules[:, 7] > random_rules[:, 5]).mean()
+    positive = (random_rules[:, 6] > 0.0).mean()
+    assert abs(rising - 0.5) < 4.0 * 0.5 / np.sqrt(n)
+    assert abs(positive - 0.5) < 4.0 * 0.5 / np.sqrt(n)
+    standard_error = random_rules.std(axis=0) / np.sqrt(n)
+    assert (np.abs(random_rules.mean(axis=0)) < 4.0 * standard_error).all()
+
+
+def test_random_weights_have_the_variance_of_their_layer():
+    """Variance 1 / inputs for weights and 1/4 for biases, within four standard errors."""
+    network = MLP((40, 40))
+    params = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(2), 100))
+    for layer, n_inputs in zip(params, (1, 40, 40), strict=True):
+        for leaf, variance in ((layer["weights"], 1.0 / n_inputs), (layer["biases"], 0.25)):
+            assert abs(float(leaf.var()) / variance - 1.0) < 4.0 * np.sqrt(2.0 / leaf.size)
+            assert abs(float(leaf.mean())) < 4.0 * np.sqrt(variance / leaf.size)
+
+
+def test_other_keys_give_other_networks():
+    one, other = (init(MLP(), jax.random.key(seed)) for seed in (0, 1))
+    assert all((a != b).all() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+# --- complete rules
+
+
+@pytest.mark.parametrize("x", [0.3, 1, np.float32(0.3), X, X[:12].reshape(2, 3, 2), np.zeros((0, 7))])
+def test_a_regulatory_function_takes_numbers_numpy_and_jax_of_any_shape(precision, key, x):
+    network = MLP(max_rate=5.0)
+    f = RegulatoryFunction(network, init(network, key))
+    rate = f(x)
+    assert rate.shape == np.shape(x)
+    assert rate.dtype == precision
+    expected = [numpy_mlp(f.params, value, max_rate=5.0) for value in np.ravel(x)]
+    np.testing.assert_allclose(np.ravel(rate), expected, rtol=1e-4 if precision == "float32" else 1e-12, atol=1e-6)
+    np.testing.assert_array_equal(f(jnp.asarray(x, float)), rate)
+
+
+def test_new_weights_and_scales_do_not_retrace_but_new_sizes_do(key):
+    traces = []
+
+    @jax.jit
+    def rate(f):
+        traces.append(None)
+        return f(0.3)
+
+    for network in (MLP(), MLP(input_scale=4.0), MLP(input_centre=0.4)):
+        for seed in (0, 1):
+            rate(RegulatoryFunction(network, init(MLP(), jax.random.key(seed))))
+    assert len(traces) == 1
+    rate(RegulatoryFunction(MLP((3,)), init(MLP((3,)), key)))
+    assert len(traces) == 2

@@ -1,0 +1,62 @@
+"""Presets: the guide to the letter, and a recipe whose every part can be changed."""
+
+import optax
+import pytest
+
+from lateral import MLP, Model, preset
+
+GUIDE_NETWORK = MLP((8, 8), input_centre=0.0, input_scale=1.0)
+
+
+@pytest.mark.parametrize("method", ["evolution", "backprop"])
+def test_the_guide_is_the_document_to_the_letter(method):
+    """Its settings are the defaults of Model and of the trainers; its network sees s̄ as it is and is not bounded."""
+    model, settings = preset(method, "guide")
+    assert model == Model(network=GUIDE_NETWORK, n_knots=model.n_knots)
+    assert settings == {}
+
+
+@pytest.mark.parametrize("method", ["evolution", "backprop"])
+def test_the_recipe_bounds_the_rate_and_scales_the_input(method):
+    model, _ = preset(method)
+    assert model.network == MLP((8, 8), max_rate=5.0)
+    assert (model.n_cells, model.n_steps, model.dt, model.noise_strength) == (7, 1000, 0.01, 0.1)
+
+
+def test_the_recipe_of_backpropagation_trains_by_exact_pattern_probabilities():
+    model, settings = preset("backprop")
+    assert (model.relaxation, model.n_replicates) == ("bernoulli", 256)
+    assert (settings["n_epochs"], settings["clip_norm"], settings["n_training_steps"]) == (200, 1.0, 300)
+
+
+def test_the_learning_rate_falls_along_a_cosine_to_zero():
+    rate = preset("backprop", n_epochs=100)[1]["learning_rate"]
+    assert [float(rate(epoch)) for epoch in (0, 50, 100)] == pytest.approx([0.03, 0.015, 0.0], abs=1e-8)
+    rate = preset("backprop", learning_rate=0.5)[1]["learning_rate"]
+    assert float(rate(0)) == pytest.approx(0.5)
+
+
+def test_a_schedule_of_ones_own_is_kept():
+    schedule = optax.constant_schedule(0.1)
+    assert preset("backprop", learning_rate=schedule)[1]["learning_rate"] is schedule
+
+
+def test_the_recipe_compares_patterns_by_a_kernel_above_twelve_cells():
+    assert preset("backprop", n_cells=12)[0].relaxation == "bernoulli"
+    assert preset("backprop", n_cells=13)[0].relaxation == "kernel"
+
+
+def test_the_recipe_never_trains_on_more_steps_than_there_are():
+    assert preset("backprop", n_steps=120)[1]["n_training_steps"] == 120
+
+
+@pytest.mark.parametrize("name", ["guide", "recipe"])
+@pytest.mark.parametrize("method", ["evolution", "backprop"])
+def test_changes_go_where_they_belong(method, name):
+    training = {"chunk_size": 3, "progress": True}
+    model, settings = preset(method, name, n_cells=5, boundary="ring", n_replicates=9, hidden_dims=(4,), **training)
+    assert (model.n_cells, model.boundary, model.n_replicates) == (5, "ring", 9)
+    assert model.network.hidden_dims == (4,)
+    assert training.items() <= settings.items()
+    own = MLP((2,))
+    assert preset(method, name, network=own)[0].network is own

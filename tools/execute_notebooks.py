@@ -1,0 +1,86 @@
+"""Execute notebooks in place, each from a fresh kernel, and clean what should not be stored.
+
+    python tools/execute_notebooks.py [NOTEBOOK ...]
+
+Without arguments every notebook of notebooks/ is executed. All of them run before the first file is
+replaced, so that a failing cell leaves every notebook as it was. Stored are sources, outputs and execution
+counts; not stored is what differs from one run or machine to the next: time stamps, widget state (a
+notebook read without a kernel could not show it) and the version of Python.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+# The kernel is the one of this Python, not one that the user has registered under the same name.
+os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+KEPT_CELL_METADATA = {"jupyter", "tags"}  # "jupyter" holds what is folded
+WIDGET = "application/vnd.jupyter.widget-view+json"  # names a model that only the running kernel knows
+CELL_TIMEOUT = 600  # seconds
+
+
+def clean(notebook):
+    """Keep what a reader sees; drop what a run adds to it."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA})
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
+            if "metadata" in output:
+                output.metadata = {}
+    return notebook
+
+
+def execute(path):
+    """Return the executed, cleaned notebook; the file stays as it is."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=CELL_TIMEOUT,
+        startup_timeout=120,
+        resources={"metadata": {"path": str(path.parent)}},  # as in JupyterLab: the notebook's folder
+        record_timing=False,
+        coalesce_streams=True,
+    ).execute()
+    clean(notebook)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def replace(path, notebook):
+    """Write beside the file, then swap: an interruption leaves the old notebook or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    os.replace(temporary, path)
+
+
+def main(arguments):
+    paths = [Path(a).resolve() for a in arguments] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    if not paths:
+        sys.exit(f"no notebooks in {NOTEBOOKS.name}/")
+    executed = {}
+    for path in paths:
+        start = time.perf_counter()
+        try:
+            executed[path] = execute(path)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError, nbformat.ValidationError, OSError) as error:
+            sys.exit(f"{error}\n{path.name} failed ({type(error).__name__}); no notebook was changed")
+        print(f"{path.name}: {time.perf_counter() - start:.1f} s", flush=True)
+    for path, notebook in executed.items():
+        replace(path, notebook)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
