@@ -106,16 +106,23 @@ def check_callable(name: str, f):
     return f
 
 
-def check_matrix(name: str, values: ArrayLike, axes: str = "(replicate, cell)") -> jax.Array:
-    """A real matrix with at least one row and one column, of any bool, int or float dtype."""
+def check_real(name: str, values: ArrayLike) -> jax.Array:
+    """An array of any shape and any bool, int or float dtype."""
     try:
         array = jnp.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a real array of shape {axes}, got {type(values).__name__}: {error}") from None
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must have shape {axes} with at least one of each, got shape {array.shape}")
+    except (TypeError, ValueError):
+        short = " ".join(repr(values).split())[:80]
+        raise ValueError(f"{name} must be a bool, integer or float array, got {short}") from None
     if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer) or is_float(array)):
         raise ValueError(f"{name} must be a bool, integer or float array, got dtype {array.dtype}")
+    return array
+
+
+def check_matrix(name: str, values: ArrayLike, axes: str = "(replicate, cell)") -> jax.Array:
+    """A real matrix with at least one row and one column, of any bool, int or float dtype."""
+    array = check_real(name, values)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape {axes} with at least one of each, got shape {array.shape}")
     return array
 
 

@@ -21,7 +21,7 @@ def chunks(n: int, chunk_size: int, progress: bool, unit: str) -> Iterator[np.nd
             bar.update(int((numbers != SKIP).sum()))
 
 
-def scan_chunk(one_step: Callable, carry, xs: dict, active: Callable):
+def scan_chunk(one_step: Callable, carry, xs, active: Callable):
     """`jax.lax.scan` that passes over the entries of `xs` where `active(carry, x)` is false."""
 
     def skip(carry, x):

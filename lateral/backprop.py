@@ -144,7 +144,7 @@ def train_backprop(
     n_epochs = check_size("n_epochs", n_epochs)
     n_batches = check_size("n_batches", n_batches)
     chunk_size = check_size("chunk_size", chunk_size)
-    n_training_steps = check_size("n_training_steps", n_training_steps or model.n_steps)
+    n_training_steps = check_size("n_training_steps", model.n_steps if n_training_steps is None else n_training_steps)
     if n_training_steps > model.n_steps:
         raise ValueError(f"n_training_steps must be <= n_steps = {model.n_steps}, got {n_training_steps}")
     check_choice("noise_curriculum", noise_curriculum, NOISE_CURRICULA)
@@ -163,7 +163,7 @@ def train_backprop(
         raise ValueError("clip_norm goes with the built-in Adam; chain optax.clip_by_global_norm into your optimizer")
     else:
         learning_rates = np.ones(n_epochs)
-    carry = (params, optimizer.init(params), jnp.array(True))
+    carry = (params, optimizer.init(params), params, jnp.array(True))
     training_model = dataclasses.replace(model, n_steps=n_training_steps)
 
     records = []
@@ -179,7 +179,7 @@ def train_backprop(
         )
         good = np.asarray(record.pop("good"))
         records.append(jax.tree.map(lambda x, good=good: np.asarray(x)[good], record))
-        if not carry[2]:
+        if not carry[3]:
             break
     history = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
     settings = {
@@ -190,8 +190,9 @@ def train_backprop(
         "n_training_steps": n_training_steps,
         "noise_curriculum": noise_curriculum,
     }
-    run = Run(method="backprop", params=carry[0], model=model, history=history, settings=settings)
     n_good = len(history["loss"])
+    params = carry[0] if n_good == n_epochs else carry[2]
+    run = Run(method="backprop", params=params, model=model, history=history, settings=settings)
     if n_good < n_epochs:
         raise TrainingDiverged(
             f"loss or gradient not finite at epoch {n_good} of {n_epochs}: lower learning_rate, set clip_norm=1.0 or "
@@ -209,7 +210,7 @@ def _adam(clipped: bool) -> optax.GradientTransformation:
 
     def update(grads, state, params=None, *, learning_rate, clip_norm):
         if clipped:
-            factor = jnp.minimum(1.0, clip_norm / jnp.maximum(optax.global_norm(grads), 1e-30))
+            factor = jnp.minimum(1.0, clip_norm / jnp.maximum(optax.tree.norm(grads), 1e-30))
             grads = jax.tree.map(lambda g: factor * g, grads)
         updates, state = adam.update(grads, state, params)
         return jax.tree.map(lambda u: -learning_rate * u, updates), state
@@ -245,22 +246,24 @@ def _run_epochs(carry, model, key, schedule, clip_norm, *, optimizer, n_batches)
         return jnp.mean(losses), jax.tree.map(jnp.mean, scores)
 
     def one_epoch(carry, now):
-        params, opt_state, _ = carry
+        params, opt_state, last_good, _ = carry
         noisy = dataclasses.replace(model, noise_strength=now["noise_strength"])
         epoch_key = jax.random.fold_in(key, now["epoch"])
         (loss, scores), grads = jax.value_and_grad(mean_loss, has_aux=True)(params, noisy, epoch_key)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         updates, new_opt_state = optimizer.update(
             grads, opt_state, params, learning_rate=now["learning_rate"], clip_norm=clip_norm
         )
         good = jnp.isfinite(loss) & jnp.isfinite(norm)
-        # A step that is not finite is not taken: the last good parameters stay.
-        params, opt_state = jax.tree.map(
+        # A step that is not finite is not taken. The parameters that it started from may be at fault: the last good
+        # ones are those of the epoch before, whose loss was finite.
+        params, opt_state, last_good = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
-            (optax.apply_updates(params, updates), new_opt_state),
-            (params, opt_state),
+            (optax.apply_updates(params, updates), new_opt_state, params),
+            (params, opt_state, last_good),
         )
         record = {"loss": loss, **scores, "gradient_norm": norm, "good": good}
-        return (params, opt_state, good), record | {name: now[name] for name in ("learning_rate", "noise_strength")}
+        record |= {name: now[name] for name in ("learning_rate", "noise_strength")}
+        return (params, opt_state, last_good, good), record
 
-    return scan_chunk(one_epoch, carry, schedule, lambda carry, now: (now["epoch"] >= 0) & carry[2])
+    return scan_chunk(one_epoch, carry, schedule, lambda carry, now: (now["epoch"] >= 0) & carry[3])

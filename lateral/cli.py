@@ -27,8 +27,8 @@ from lateral.evaluation import Evaluation, evaluate
 from lateral.evolution import EvolutionStrategy, train_evolution
 from lateral.model import RELAXATIONS
 from lateral.presets import METHODS, PRESETS, preset
-from lateral.runs import load_run, save_run
-from lateral.utility import estimate_utility
+from lateral.runs import Run, load_run, save_run
+from lateral.utility import UndersampledWarning, estimate_utility
 
 __all__ = ["main"]
 
@@ -91,24 +91,37 @@ def _train(method: str, preset_name: str, out: Path, seed: int, **changes) -> tu
     changes = {name: value for name, value in changes.items() if value is not None}
     if "hidden_dims" in changes:
         changes["hidden_dims"] = tuple(changes["hidden_dims"])
+    run, result, seconds, error = train_and_evaluate(method, preset_name, seed, **changes)
+    save_run(out, run)
+    if error is not None:
+        print(f"lateral train: {error}", file=sys.stderr)
+    line = {"out": str(out), "method": method, "seed": seed, "seconds": round(seconds, 3)}
+    numbers = _numbers(result, ("utility", "utility_se", "alternation", "utility_refined"))
+    return line | numbers, 0 if error is None else 1
+
+
+def train_and_evaluate(
+    method: str, preset_name: str, seed: int, progress: bool = True, **changes
+) -> tuple[Run, Evaluation, float, TrainingDiverged | None]:
+    """Train from a seed and evaluate on fresh replicates: what `lateral train` does, without its file.
+
+    Returns:
+        The run, its evaluation, the seconds that training took (compilation included), and the error if it diverged.
+    """
     strategy = {name: changes.pop(name) for name in _STRATEGY if name in changes}
     if strategy:
         changes["strategy"] = EvolutionStrategy(**strategy)
     model, settings = preset(method, preset_name, **changes)
     train = train_evolution if method == "evolution" else train_backprop
     train_key, test_key = jax.random.split(_key(seed))
-    start, status = time.perf_counter(), 0
+    start, diverged = time.perf_counter(), None
     try:
-        run = train(model, key=train_key, progress=True, **settings)
+        run = train(model, key=train_key, progress=progress, **settings)
     except TrainingDiverged as error:
-        print(f"lateral train: {error}", file=sys.stderr)
-        run, status = error.run, 1
+        run, diverged = error.run, error
     seconds = time.perf_counter() - start
     run = dataclasses.replace(run, seed=seed, settings=run.settings | {"preset": preset_name})
-    save_run(out, run)
-    result = evaluate(run.regulatory_function, run.model, key=test_key)
-    line = {"out": str(out), "method": method, "seed": seed, "seconds": round(seconds, 3)}
-    return line | _numbers(result, ("utility", "utility_se", "alternation", "utility_refined")), status
+    return run, evaluate(run.regulatory_function, run.model, key=test_key), seconds, diverged
 
 
 def _evaluate(run_file: Path, n_replicates: int, seed: int, **changes) -> tuple[dict, int]:
@@ -136,10 +149,8 @@ def _score(fates_file: Path, boundary: str) -> tuple[dict, int]:
         fates["utility_se"] = None  # one tissue: no error, and JSON has no infinity
     bias = fates["utility"] - fates["utility_corrected"]
     if fates["undersampled"]:
-        warnings.warn(
-            f"{fates['n_patterns']} distinct patterns: too few tissues, the utility is only an upper bound",
-            stacklevel=1,
-        )
+        message = f"{fates['n_patterns']} distinct patterns: too few tissues, the utility is only an upper bound"
+        warnings.warn(message, UndersampledWarning, stacklevel=1)
     return {"fates": str(fates_file), **fates, "utility_bias": bias}, 0
 
 

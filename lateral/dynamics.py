@@ -26,6 +26,7 @@ from lateral._checks import (
     check_key,
     check_number,
     check_range,
+    check_real,
     check_size,
     check_unit_interval,
 )
@@ -69,7 +70,7 @@ def neighbour_mean(states: ArrayLike, boundary: str = "free", edge_value: ArrayL
     Returns:
         An array of the shape of `states`.
     """
-    states = jnp.asarray(states)
+    states = check_real("states", states)
     if states.ndim < 1 or states.shape[-1] < 1:
         raise ValueError(f"states must have cells on the last axis, got shape {states.shape}")
     check_boundary(boundary, states.shape[-1])
@@ -170,7 +171,7 @@ def _check_and_pack(
     check_number("edge_value", edge_value, minimum=0.0, maximum=1.0)
     start = check_range("start", start)
     if initial_states is not None:
-        initial_states = jnp.asarray(initial_states)
+        initial_states = check_real("initial_states", initial_states)
         shapes = [(n_cells,), (n_replicates, n_cells)]
         if initial_states.shape not in shapes:
             raise ValueError(

@@ -36,7 +36,7 @@ class TanhInhibition(NamedTuple):
     amplitude: ArrayLike = 1.0
     centre: ArrayLike = 0.5
 
-    def __call__(self, neighbour_mean: Array) -> Array:
+    def __call__(self, neighbour_mean: ArrayLike) -> Array:
         return -self.amplitude * jnp.tanh(self.slope * (neighbour_mean - self.centre))
 
 
@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
     values: Float[Array, " knot"]
 
-    def __call__(self, neighbour_mean: Array) -> Array:
+    def __call__(self, neighbour_mean: ArrayLike) -> Array:
         values = jnp.asarray(self.values)
         if values.ndim != 1 or values.shape[0] < 2:
             raise ValueError(f"a Table needs at least 2 values in one dimension, got shape {values.shape}")
@@ -122,7 +122,7 @@ class MLP:
 
 
 @register_settings()
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity, so that jax.jit takes it
 class RegulatoryFunction:
     """A network with its parameters: the complete f, with all scaling and bounds.
 

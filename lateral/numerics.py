@@ -27,7 +27,7 @@ def plogp(p: Float[Array, "..."]) -> Float[Array, "..."]:
     return p * jnp.log2(jnp.maximum(p, SMALLEST))
 
 
-def entropy(probabilities: Float[Array, "outcome *rest"], axis: int = 0) -> Float[Array, "*rest"]:
+def entropy(probabilities: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
     """Shannon entropy in bits of probabilities that sum to 1 along `axis`."""
     return -jnp.sum(plogp(probabilities), axis=axis)
 

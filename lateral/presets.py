@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from lateral._checks import check_choice
+from lateral._checks import check_choice, check_number, check_size
 from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP
 from lateral.utility import MAX_CELLS_BERNOULLI
@@ -53,5 +53,6 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     training = {"n_epochs": 200, "clip_norm": 1.0, "n_training_steps": min(300, model.n_steps)} | of_training
     rate = training.get("learning_rate", 0.03)
     if not callable(rate):
-        training["learning_rate"] = optax.cosine_decay_schedule(rate, training["n_epochs"])
+        check_number("learning_rate", rate, above=0.0)
+        training["learning_rate"] = optax.cosine_decay_schedule(rate, check_size("n_epochs", training["n_epochs"]))
     return model, training

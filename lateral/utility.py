@@ -25,6 +25,7 @@ from lateral._checks import (
     check_fates,
     check_matrix,
     check_number,
+    check_real,
     check_unit_interval,
     is_float,
     is_traced,
@@ -93,7 +94,7 @@ def apply_threshold(states: ArrayLike, threshold: ArrayLike = THRESHOLD) -> Arra
         states: states in [0, 1], any shape.
         threshold: in [0, 1].
     """
-    states = jnp.asarray(states)
+    states = check_real("states", states)
     check_number("threshold", threshold, minimum=0.0, maximum=1.0)
     states = check_unit_interval("states", states).astype(states.dtype if is_float(states) else jnp.float16)
     fates = (states >= jnp.asarray(threshold, states.dtype)).astype(states.dtype)
@@ -103,7 +104,7 @@ def apply_threshold(states: ArrayLike, threshold: ArrayLike = THRESHOLD) -> Arra
 
 def soften_fates(states: ArrayLike, width: ArrayLike = 0.1, threshold: ArrayLike = THRESHOLD) -> Array:
     """Soft fates `sigmoid((state - threshold) / width)` in [0, 1], any shape; they harden as width -> 0."""
-    states = check_unit_interval("states", jnp.asarray(states))
+    states = check_unit_interval("states", check_real("states", states))
     check_number("width", width, above=0.0)
     check_number("threshold", threshold, minimum=0.0, maximum=1.0)
     return jax.nn.sigmoid((states - threshold) / width)

@@ -164,3 +164,12 @@ def test_new_weights_and_scales_do_not_retrace_but_new_sizes_do(key):
     assert len(traces) == 1
     rate(RegulatoryFunction(MLP((3,)), init(MLP((3,)), key)))
     assert len(traces) == 2
+
+
+def test_a_rule_itself_can_be_jitted_differentiated_and_mapped(key):
+    f = RegulatoryFunction(MLP(), init(MLP(), key))
+    step = 1e-6
+    slope = float(f(0.3 + step) - f(0.3 - step)) / (2.0 * step)
+    assert float(jax.jit(f)(0.3)) == pytest.approx(float(f(0.3)), rel=1e-12)
+    assert float(jax.grad(f)(0.3)) == pytest.approx(slope, rel=1e-6)
+    np.testing.assert_allclose(jax.vmap(f)(jnp.asarray(X)), f(X), rtol=1e-12)

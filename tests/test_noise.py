@@ -28,7 +28,7 @@ draw = jax.jit(standard_normal, static_argnums=(2, 3))
 def normals():
     """Two successive steps of a large ensemble, `(step, cell, replicate)`."""
     key = jax.random.key(11)
-    return np.stack([np.asarray(draw(key, step, N_CELLS, N_REPLICATES), np.float64) for step in (0, 1)])
+    return np.stack([np.asarray(draw(key, np.uint32(step), N_CELLS, N_REPLICATES), np.float64) for step in (0, 1)])
 
 
 @pytest.mark.parametrize("vector", KNOWN_ANSWERS)
@@ -61,12 +61,12 @@ def _assert_bits_of_jax_random(n_cells, n_replicates):
 def test_the_step_may_be_traced_in_a_scan(key):
     steps = jnp.arange(4, dtype=jnp.uint32)
     scanned = jax.lax.scan(lambda _, step: (None, standard_normal(key, step, 3, 5)), None, steps)[1]
-    expected = [draw(key, step, 3, 5) for step in range(4)]
+    expected = [draw(key, np.uint32(step), 3, 5) for step in range(4)]
     np.testing.assert_allclose(scanned, expected, atol=1e-6)
 
 
 def test_the_noise_of_a_replicate_does_not_depend_on_their_number(key):
-    np.testing.assert_array_equal(draw(key, 7, N_CELLS, 50)[:, :10], draw(key, 7, N_CELLS, 10))
+    np.testing.assert_array_equal(draw(key, np.uint32(7), N_CELLS, 50)[:, :10], draw(key, np.uint32(7), N_CELLS, 10))
 
 
 def test_moments_are_those_of_a_standard_normal(normals):
@@ -96,14 +96,14 @@ def test_steps_and_replicates_are_uncorrelated(normals):
 
 
 def test_other_keys_give_other_noise(key):
-    one, other = draw(key, 0, N_CELLS, 50), draw(jax.random.key(1), 0, N_CELLS, 50)
+    one, other = draw(key, np.uint32(0), N_CELLS, 50), draw(jax.random.key(1), np.uint32(0), N_CELLS, 50)
     assert not np.isin(np.asarray(one), np.asarray(other)).any()
 
 
 @pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
 def test_keys_of_another_generator_seed_the_same_one(implementation):
     """They give normal numbers of their own: neither those of another seed nor those of Threefry's key."""
-    normals = partial(draw, step=0, n_cells=N_CELLS, n_replicates=400)
+    normals = partial(draw, step=np.uint32(0), n_cells=N_CELLS, n_replicates=400)
     z = np.asarray(normals(jax.random.key(0, impl=implementation)))
     assert abs(z.mean()) < 4.0 / np.sqrt(z.size)
     assert abs(z.var() - 1.0) < 4.0 * np.sqrt(2.0 / z.size)

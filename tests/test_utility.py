@@ -231,6 +231,7 @@ def test_bias_and_standard_error_match_a_leave_one_out_loop():
     assert float(estimate.utility_se) == pytest.approx(standard_error, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_bias_and_standard_error_hold_in_single_precision_at_20000_replicates(float32, tanh_fates):
     """Replicates with equal patterns leave equal ensembles behind: one deletion for each pattern will do."""
     fates = tanh_fates[:20_000].astype(int)
@@ -254,6 +255,7 @@ def test_bias_and_standard_error_hold_in_single_precision_at_20000_replicates(fl
     assert float(estimate.utility_se) == pytest.approx(standard_error, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_correction_removes_bias_and_the_standard_error_is_the_spread_over_repeats(float32, tanh_fates):
     """400 ensembles of 50 replicates each. The spread over them is known to 1 / sqrt(2 * 400) = 3.5 %."""
     fates = tanh_fates[:20_000]
@@ -408,7 +410,8 @@ def test_soft_utility_gradient_matches_finite_difference(soft_patterns, check_gr
 
 
 def test_on_exact_fates_only_the_pattern_entropy_has_a_gradient():
-    """Distances are 0 or >= 1, where a kernel of bandwidth 0.1 is flat (e^-50); S_pat = H(p) has slope log2((1-p)/p) / RN."""
+    """Distances are 0 or >= 1, where a kernel of bandwidth 0.1 is flat (e^-50), while S_pat = H(p) of the mean of RN
+    fates has slope log2((1 - p) / p) / RN."""
     fates = random_ensemble(7, 20)
     _, pull = jax.vjp(compute_soft_utility, jnp.asarray(fates, float))
     of_s_pat, of_s_rep = (pull(tuple(jnp.eye(3)[part]))[0] for part in (1, 2))

@@ -42,16 +42,31 @@ def clean(notebook):
     return notebook
 
 
+class Client(NotebookClient):
+    """Collects outputs as nbval does in `make test`, so that what is stored is what is compared.
+
+    What a widget prints or draws while its cell runs becomes output of that cell, which GitHub shows as well.
+    """
+
+    def on_comm_open_jupyter_widget(self, msg):
+        return None
+
+    def clear_output(self, outs, msg, cell_index):
+        pass
+
+
 def execute(path):
     """Return the executed, cleaned notebook; the file stays as it is."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
+    Client(
         notebook,
         kernel_name="python3",
         timeout=CELL_TIMEOUT,
         startup_timeout=120,
         resources={"metadata": {"path": str(path.parent)}},  # as in JupyterLab: the notebook's folder
+        extra_arguments=["--log-level=ERROR"],
         record_timing=False,
+        store_widget_state=False,
         coalesce_streams=True,
     ).execute()
     clean(notebook)

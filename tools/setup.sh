@@ -122,7 +122,9 @@ trap 'exit 129' HUP
 (: >"$log") 2>/dev/null || die "cannot write to $PWD"
 packages_done || build
 if ! lateral_done; then
-    # Its build backend, flit_core, is in the lock: nothing is fetched here.
+    # A .venv made by uv has no pip of its own: without uv it is made anew.
+    has_uv || .venv/bin/python -m pip --version >/dev/null 2>&1 || build
+    # The build backend, flit_core, is in the lock: nothing is fetched here.
     install --no-deps --no-build-isolation --editable . >>"$log" 2>&1 || die "installing lateral failed (details in $log)"
     wanted_lateral >.venv/lateral.stamp
 fi

@@ -1,0 +1,109 @@
+"""Measure what README.md and BACKPROP_GUIDE.md state: trained utilities over several seeds.
+
+    python benchmarks/measure.py                 # everything, about half an hour on two cores
+    python benchmarks/measure.py main --seeds 3  # one group, fewer seeds
+
+Every run is trained from its seed and evaluated on 20,000 fresh replicates, at the time step and at a quarter of it.
+A row gives the median and the worst over the seeds that made a pattern (alternation >= 0.8), and names how many did
+not: those with a high utility are consensus. Prints a Markdown table and writes `benchmarks/results.json`.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import optax
+
+from lateral.cli import train_and_evaluate
+
+RESULTS = Path(__file__).with_name("results.json")
+GUIDE = ("backprop", "guide")
+RECIPE = ("backprop", "recipe")
+
+# For each group and row: method, preset, and what is changed.
+GROUPS = {
+    "main": {
+        "evolution, recipe": ("evolution", "recipe", {}),
+        "evolution, guide": ("evolution", "guide", {}),
+        "backprop, guide (literal)": (*GUIDE, {}),
+        "backprop, recipe": (*RECIPE, {}),
+        "evolution, recipe, work of the backprop recipe": ("evolution", "recipe", {"n_generations": 46}),
+    },
+    "guide": {
+        "states instead of fates": (*GUIDE, {"relaxation": "raw"}),
+        "learning rate 1e-4": (*GUIDE, {"learning_rate": 1e-4}),
+        "learning rate 1e-2": (*GUIDE, {"learning_rate": 1e-2}),
+        "learning rate 1e-1": (*GUIDE, {"learning_rate": 1e-1}),
+        "10 replicates": (*GUIDE, {"n_replicates": 10}),
+        "30 replicates": (*GUIDE, {"n_replicates": 30}),
+        "100 replicates": (*GUIDE, {"n_replicates": 100}),
+        "hidden (16, 16)": (*GUIDE, {"hidden_dims": (16, 16)}),
+        "300 time steps while training": (*GUIDE, {"n_training_steps": 300}),
+        "clip to norm 1": (*GUIDE, {"clip_norm": 1.0}),
+        "exponential decay": (*GUIDE, {"learning_rate": optax.exponential_decay(1e-3, 100, 0.9)}),
+        "batch of 4": (*GUIDE, {"n_batches": 4}),
+        "noise x (1 + epoch / epochs)": (*GUIDE, {"noise_curriculum": "guide"}),
+    },
+    "recipe": {
+        "without soft fates": (*RECIPE, {"relaxation": "straight_through"}),
+        "soft fates through the kernel": (*RECIPE, {"relaxation": "kernel"}),
+        "1,000 time steps while training": (*RECIPE, {"n_training_steps": 1000}),
+        "50 replicates": (*RECIPE, {"n_replicates": 50}),
+        "learning rate 1e-3": (*RECIPE, {"learning_rate": 1e-3}),
+        "without clipping": (*RECIPE, {"clip_norm": None}),
+        "SGD 0.1 instead of Adam": (*RECIPE, {"clip_norm": None, "optimizer": optax.sgd(0.1)}),
+        "SGD 1 instead of Adam": (*RECIPE, {"clip_norm": None, "optimizer": optax.sgd(1.0)}),
+        "hidden (16, 16)": (*RECIPE, {"hidden_dims": (16, 16)}),
+        "50 epochs": (*RECIPE, {"n_epochs": 50}),
+        "noise from 3 to 1": (*RECIPE, {"noise_curriculum": "falling"}),
+    },
+}
+
+
+def measure(method: str, preset: str, changes: dict, seeds: int) -> dict:
+    row = {name: [] for name in ("utility", "utility_se", "alternation", "utility_refined", "seconds", "diverged_at")}
+    for seed in range(seeds):
+        _, result, seconds, error = train_and_evaluate(method, preset, seed, progress=False, **changes)
+        for name in ("utility", "utility_se", "alternation", "utility_refined"):
+            row[name].append(round(getattr(result, name), 4))
+        row["seconds"].append(round(seconds, 2))
+        row["diverged_at"].append(None if error is None else error.epoch)
+    return row
+
+
+def summary(row: dict) -> str:
+    utility, alternation = np.array(row["utility"]), np.array(row["alternation"])
+    pattern = alternation >= 0.8
+    consensus = (~pattern) & (utility > 0.3)
+    refined = np.abs(utility - np.array(row["utility_refined"])).max()
+    of_patterns = f"{np.median(utility[pattern]):.3f} | {utility[pattern].min():.3f}" if pattern.any() else "– | –"
+    return (
+        f"{np.median(utility):.3f} | {pattern.sum()} | {of_patterns} | {consensus.sum()} "
+        f"| {refined:.3f} | {np.median(row['seconds']):.1f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"any of {', '.join(GROUPS)}; all by default")
+    parser.add_argument("--seeds", type=int, help="seeds 0 to SEEDS - 1; by default 10 for main, 5 for the others")
+    options = parser.parse_args()
+    unknown = set(options.groups) - set(GROUPS)
+    if unknown:
+        parser.error(f"no group {sorted(unknown)[0]!r}: choose from {', '.join(GROUPS)}")
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    warnings.simplefilter("ignore")  # U at dt/4 stands in the table
+    for group in options.groups or GROUPS:
+        print(f"\n| {group} | median U | patterns | their median U | worst | consensus | largest change at dt/4 | s |")
+        print("|---|---|---|---|---|---|---|---|")
+        for label, (method, preset, changes) in GROUPS[group].items():
+            row = measure(method, preset, changes, options.seeds or (10 if group == "main" else 5))
+            results.setdefault(group, {})[label] = row
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            print(f"| {label} | {summary(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

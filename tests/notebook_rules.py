@@ -1,0 +1,56 @@
+"""What a committed notebook must look like; used on the real ones, and on broken copies to prove that it bites."""
+
+import re
+from pathlib import Path
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+KNOWN_TAGS = {"nbval-ignore-output"}
+MAX_LINES = 25
+WORDS = range(800, 1501)
+MACHINE_PATH = re.compile(r"/(?:root|home|Users|work|tmp)/")
+
+
+def problems(notebook) -> list[str]:
+    """Everything that is wrong with a notebook, as sentences; empty if it is fit to be committed."""
+    found = []
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    counts = [cell.execution_count for cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        found.append(f"not executed top to bottom from a fresh kernel: counts {counts}")
+    outputs = [output for cell in code for output in cell.outputs]
+    if any(output.output_type == "error" for output in outputs):
+        found.append("holds an error")
+    if any(output.get("name") == "stderr" for output in outputs):
+        found.append("holds output on stderr")
+    n_texts = sum(output.output_type == "stream" for output in outputs)
+    if n_texts < 6:
+        found.append(f"{n_texts} stored text outputs, fewer than 6")
+    source = "\n".join(cell.source for cell in code)
+    n_asserts = len(re.findall(r"^\s*assert ", source, flags=re.MULTILINE))
+    if n_asserts < 6:
+        found.append(f"{n_asserts} asserts, fewer than 6")
+    if "import lateral" not in source:
+        found.append("does not import lateral")
+    if "explore(" not in source:
+        found.append("has no slider")
+    tags = {tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
+    if tags - KNOWN_TAGS:
+        found.append(f"unknown tags {sorted(tags - KNOWN_TAGS)}, which nbval would silently ignore")
+    ignored = sum("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code)
+    if ignored > 1:
+        found.append(f"{ignored} cells are not compared; only the versions may differ")
+    longest = max(len(cell.source.splitlines()) for cell in code)
+    if longest > MAX_LINES:
+        found.append(f"a cell of {longest} lines, more than {MAX_LINES}")
+    n_words = len(prose.split())
+    if n_words not in WORDS:
+        found.append(f"{n_words} words of prose, not {WORDS.start} to {WORDS.stop - 1}")
+    for heading in ("## What we learnt", "## Exercises", "## References", "## Try it"):
+        if heading not in prose:
+            found.append(f"no section {heading!r}")
+    if set(notebook.metadata) - {"kernelspec", "language_info"}:
+        found.append(f"left-over metadata {sorted(notebook.metadata)}")
+    if MACHINE_PATH.search(str(notebook)):
+        found.append("names a folder of one machine")
+    return found

@@ -1,0 +1,214 @@
+"""The command line, in this process: one JSON line on stdout, or one line on stderr and exit status 2."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import lateral
+from lateral import cli
+
+pytestmark = pytest.mark.usefixtures("float32")
+
+SMALL = ["--n-cells", "4", "--n-replicates", "20", "--n-steps", "30", "--hidden-dims", "3"]
+
+
+@pytest.fixture
+def run_cli(capsys, monkeypatch):
+    """Call the command line; evaluations are shrunk from 20,000 replicates to 200."""
+    evaluate = lateral.evaluate
+
+    def small(*args, n_replicates=200, **kwargs):
+        return evaluate(*args, n_replicates=min(n_replicates, 200), **kwargs)
+
+    monkeypatch.setattr(cli, "evaluate", small)
+
+    def call(*arguments):
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as exit:  # argparse
+            status = exit.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def run_file(run_cli, tmp_path):
+    out = tmp_path / "run.npz"
+    status, _, err = run_cli("train", "backprop", "--out", out, "--n-epochs", 3, "--seed", 5, *SMALL)
+    assert status == 0, err
+    return out
+
+
+@pytest.mark.parametrize(
+    ("method", "length"), [("evolution", ["--n-generations", "3"]), ("backprop", ["--n-epochs", "3"])]
+)
+@pytest.mark.parametrize("preset", ["recipe", "guide"])
+def test_train_prints_one_json_line_and_saves_the_run(run_cli, tmp_path, method, length, preset):
+    out = tmp_path / "run.npz"
+    status, stdout, stderr = run_cli(
+        "train", method, "--out", out, "--preset", preset, "--seed", 7, *length, *SMALL, "--boundary", "ring"
+    )
+    assert status == 0, stderr
+    (line,) = stdout.splitlines()
+    result = json.loads(line)
+    expected = {"out", "method", "seed", "seconds", "utility", "utility_se", "alternation", "utility_refined"}
+    assert set(result) == expected
+    assert result["out"] == str(out) and result["method"] == method and result["seed"] == 7
+    run = lateral.load_run(out)
+    assert (run.method, run.seed, run.settings["preset"]) == (method, 7, preset)
+    assert (run.model.n_cells, run.model.n_steps, run.model.boundary) == (4, 30, "ring")
+    assert run.model.network.hidden_dims == (3,)
+    assert len(run.history["alternation"]) == 3
+    assert "3/3" in stderr, "the progress bar"
+
+
+def test_the_same_seed_gives_the_same_run_and_the_printed_utility_is_that_of_the_file(run_cli, tmp_path):
+    results = []
+    for name in ("a.npz", "b.npz"):
+        _, stdout, _ = run_cli("train", "evolution", "--out", tmp_path / name, "--n-generations", 2, *SMALL)
+        results.append(json.loads(stdout) | {"out": None, "seconds": None})
+    assert results[0] == results[1]
+    run = lateral.load_run(tmp_path / "a.npz")
+    test_key = jax.random.split(jax.random.key(0))[1]
+    again = lateral.evaluate(run.regulatory_function, run.model, key=test_key, n_replicates=200)
+    assert results[0]["utility"] == pytest.approx(again.utility, abs=1e-6)
+
+
+def test_options_of_evolution_reach_the_strategy(run_cli, tmp_path):
+    options = ["--population-size", 6, "--n-parents", 2, "--mutation-strength", 0.3]
+    run_cli("train", "evolution", "--out", tmp_path / "r.npz", "--n-generations", 2, *options, *SMALL)
+    settings = lateral.load_run(tmp_path / "r.npz").settings
+    assert (settings["population_size"], settings["n_parents"], settings["mutation_strength"]) == (6, 2, 0.3)
+
+
+def test_options_of_backprop_reach_the_trainer(run_cli, tmp_path):
+    options = ["--learning-rate", 0.5, "--clip-norm", 2, "--n-batches", 2, "--n-training-steps", 20]
+    options += ["--relaxation", "kernel", "--soft-bandwidth", 0.2, "--noise-curriculum", "guide", "--start", 0.2, 0.8]
+    out = tmp_path / "r.npz"
+    status, _, err = run_cli("train", "backprop", "--out", out, "--preset", "guide", "--n-epochs", 2, *options, *SMALL)
+    assert status == 0, err
+    run = lateral.load_run(out)
+    assert run.settings["learning_rate"] == 0.5 and run.settings["clip_norm"] == 2
+    assert run.settings["n_batches"] == 2 and run.settings["n_training_steps"] == 20
+    assert run.model.relaxation == "kernel" and run.model.soft_bandwidth == 0.2 and run.model.start == (0.2, 0.8)
+    np.testing.assert_allclose(run.history["noise_strength"], [0.1, 0.15], rtol=1e-6)
+
+
+def test_evaluate_takes_any_model_setting_and_adds_the_decomposition(run_cli, run_file):
+    status, stdout, _ = run_cli("evaluate", run_file, "--n-replicates", 100, "--noise-strength", 0.3, "--n-cells", 5)
+    result = json.loads(stdout)
+    assert status == 0
+    assert {"s_pat", "s_rep", "positional_information", "correlational_information"} < set(result)
+    assert result["utility"] == pytest.approx(result["s_pat"] - result["s_rep"], abs=3e-6)
+    total = result["positional_information"] + result["correlational_information"]
+    assert result["utility"] == pytest.approx(total, abs=3e-6)
+    other = json.loads(run_cli("evaluate", run_file, "--n-replicates", 100)[1])
+    assert other["utility"] != result["utility"]
+
+
+def test_score_gives_the_closed_form_of_two_alternating_patterns(run_cli, tmp_path):
+    rows = ["0,1,0,1,0,1,0", "1,0,1,0,1,0,1"] * 50
+    path = tmp_path / "fates.csv"
+    path.write_text("\n".join(["a,b,c,d,e,f,g", "# a comment", *rows]) + "\n")
+    status, stdout, stderr = run_cli("score", path)
+    result = json.loads(stdout)
+    assert status == 0 and stderr == ""
+    assert result["utility"] == pytest.approx(6 / 7, abs=1e-6) and result["alternation"] == 1.0
+    assert result["n_patterns"] == 2 and not result["undersampled"]
+    # Miller & Madow for S_rep, less the same for S_pat: the shares 3/7 and 4/7 have variance (1/14)^2.
+    bias = 1 / (2 * np.log(2) * 100 * 7) - (1 / 14) ** 2 / (2 * np.log(2) * 0.25 * 100)
+    assert result["utility_bias"] == pytest.approx(bias, rel=0.05)
+
+
+def test_score_warns_in_one_line_when_there_are_too_few_tissues(run_cli, tmp_path):
+    path = tmp_path / "fates.csv"
+    path.write_text("0,1\n1,1\n")
+    status, stdout, stderr = run_cli("score", path)
+    assert status == 0 and json.loads(stdout)["undersampled"]
+    assert stderr.count("\n") == 1 and "upper bound" in stderr
+
+
+def test_score_of_a_single_tissue_is_json_without_infinity(run_cli, tmp_path):
+    path = tmp_path / "fates.csv"
+    path.write_text("0,1,1\n")
+    assert json.loads(run_cli("score", path)[1])["utility_se"] is None
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_plot_writes_a_figure_of_the_kind_that_its_name_says(run_cli, run_file, tmp_path, suffix, magic):
+    out = tmp_path / f"figure{suffix}"
+    status, stdout, _ = run_cli("plot", run_file, "--out", out)
+    assert status == 0 and json.loads(stdout)["out"] == str(out)
+    assert out.read_bytes().startswith(magic)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, "run.npz"]), "nothing left behind"
+
+
+TRAIN = ["train", "backprop", "--out", "{folder}/x.npz"]
+MISTAKES = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["bogus"], "bogus"),
+    "no method": (["train"], "evolution"),
+    "no out": (["train", "backprop"], "--out"),
+    "dt = 0": ([*TRAIN, "--dt", "0"], "dt must be > 0, got 0"),
+    "dt a word": ([*TRAIN, "--dt", "soon"], "soon"),
+    "negative noise": ([*TRAIN, "--noise-strength", "-0.1"], "noise_strength must be >= 0, got -0.1"),
+    "no cells": ([*TRAIN, "--n-cells", "0"], "n_cells must be >= 1, got 0"),
+    "ring of two": ([*TRAIN, "--n-cells", "2", "--boundary", "ring"], "n_cells >= 3, got 2"),
+    "unknown boundary": ([*TRAIN, "--boundary", "torus"], "torus"),
+    "empty layer": ([*TRAIN, "--hidden-dims", "0"], "hidden_dims[0] must be >= 1, got 0"),
+    "nan learning rate": ([*TRAIN, "--learning-rate", "nan"], "learning_rate must be finite, got nan"),
+    "no epochs": ([*TRAIN, "--n-epochs", "0"], "n_epochs must be >= 1, got 0"),
+    "negative seed": ([*TRAIN, "--seed", "-1"], "-1"),
+    "unknown preset": ([*TRAIN, "--preset", "magic"], "magic"),
+    "start reversed": ([*TRAIN, "--start", "0.6", "0.4"], "low <= high"),
+    "no folder": (["train", "evolution", "--out", "{folder}/no/x.npz"], "there is no folder"),
+    "out is a folder": (["train", "evolution", "--out", "{folder}"], "folder"),
+    "all parents": (["train", "evolution", "--out", "{folder}/x.npz", "--n-parents", "20"], "n_parents"),
+    "option of the other": (["train", "evolution", "--out", "{folder}/x.npz", "--n-epochs", "3"], "--n-epochs"),
+    "no run": (["evaluate", "{folder}/none.npz"], "none.npz"),
+    "not a run": (["evaluate", "{folder}/fates.csv"], "not a complete run file"),
+    "fates missing": (["score", "{folder}/none.csv"], "none.csv"),
+    "fate of 2": (["score", "{folder}/fates.csv"], "line 2, column 2: a fate is 0 or 1, got '2'"),
+    "ragged fates": (["score", "{folder}/ragged.csv"], "line 2: 1 cells, but 2 in line 1"),
+    "no fates": (["score", "{folder}/empty.csv"], "holds no fates"),
+    "figure as text": (["plot", "{folder}/none.npz", "--out", "{folder}/x.txt"], ".png, .pdf, .svg"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_line_and_status_2(run_cli, tmp_path, name):
+    (tmp_path / "fates.csv").write_text("0,1\n0,2\n")
+    (tmp_path / "ragged.csv").write_text("0,1\n0\n")
+    (tmp_path / "empty.csv").write_text("\n")
+    arguments, expected = MISTAKES[name]
+    before = sorted(tmp_path.iterdir())
+    status, stdout, stderr = run_cli(*(argument.format(folder=tmp_path) for argument in arguments))
+    assert status == 2 and stdout == ""
+    assert stderr.count("\n") == 1 and expected in stderr, stderr
+    assert sorted(tmp_path.iterdir()) == before, "nothing written"
+
+
+def test_a_diverged_training_saves_what_there_was_and_says_so(run_cli, tmp_path, monkeypatch, nan_allowed):
+    def diverge(model, *, key, **settings):
+        run = lateral.Run("backprop", model.network.init(key), model, {"loss": np.zeros(4)})
+        raise lateral.TrainingDiverged("not finite at epoch 4 of 9: lower learning_rate", run, 4)
+
+    monkeypatch.setattr(cli, "train_backprop", diverge)
+    out = tmp_path / "run.npz"
+    status, stdout, stderr = run_cli("train", "backprop", "--out", out, *SMALL)
+    assert status == 1 and "epoch 4" in stderr
+    assert json.loads(stdout)["out"] == str(out)
+    assert len(lateral.load_run(out).history["loss"]) == 4
+
+
+def test_python_dash_m_lateral_is_the_command_line():
+    outcome = subprocess.run([sys.executable, "-m", "lateral", "--help"], capture_output=True, text=True, timeout=120)
+    assert outcome.returncode == 0
+    for command in ("train", "evaluate", "score", "plot"):
+        assert command in outcome.stdout

@@ -1,0 +1,116 @@
+"""Figures are drawn from the data that they are given; the core does without matplotlib and ipywidgets."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import lateral
+from lateral import plotting
+
+pytestmark = pytest.mark.usefixtures("float32")
+
+
+@pytest.fixture
+def fates():
+    return np.array([[0, 1, 0], [0, 1, 0], [1, 0, 1]])
+
+
+@pytest.fixture
+def run(key):
+    model = lateral.Model(n_cells=4, n_replicates=10, n_steps=20)
+    return lateral.train_backprop(model, key=key, n_epochs=3)
+
+
+def _is_png(figure) -> bool:
+    return figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_space_time_plot_shows_cells_down_and_time_across():
+    states = np.random.default_rng(0).random((11, 4))
+    figure = plotting.plot_space_time(states, 0.5, "title")
+    (picture,) = figure.axes[0].get_images()
+    np.testing.assert_array_equal(picture.get_array(), states.T.astype(np.float32))
+    assert picture.get_extent() == [0, 5.0, 4.5, 0.5] or tuple(picture.get_extent()) == (0, 5.0, 4.5, 0.5)
+    assert "time" in figure.axes[0].get_xlabel() and _is_png(figure)
+
+
+def test_states_over_time_are_one_line_a_cell():
+    states = np.random.default_rng(0).random((11, 3))
+    lines = plotting.plot_states(states, 0.1, "title").axes[0].get_lines()[:3]
+    for cell, line in enumerate(lines):
+        np.testing.assert_allclose(line.get_xdata(), 0.1 * np.arange(11))
+        np.testing.assert_allclose(line.get_ydata(), states[:, cell], rtol=1e-6)
+
+
+def test_fates_are_a_picture_of_the_first_replicates(fates):
+    figure = plotting.plot_fates(fates, "title", n_shown=2)
+    np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), fates[:2])
+    assert _is_png(figure)
+
+
+def test_pattern_frequencies_are_shares_in_falling_order(fates):
+    figure = plotting.plot_pattern_frequencies(fates, "title")
+    np.testing.assert_allclose([bar.get_width() for bar in figure.axes[0].patches], [2 / 3, 1 / 3])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["010", "101"]
+
+
+def test_a_rule_is_drawn_as_it_is():
+    figure = plotting.plot_regulatory_functions({"target": lateral.TanhInhibition()}, "title")
+    line = figure.axes[0].get_lines()[0]
+    np.testing.assert_allclose(line.get_ydata(), -np.tanh(5 * (line.get_xdata() - 0.5)), atol=1e-6)
+
+
+def test_curves_have_labels_errors_and_a_reference():
+    figure = plotting.plot_curves([1, 2], {"a": ([1, 2], [0.1, 0.2]), "b": [3, 4]}, "t", "x", "y", reference=("r", 2.5))
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["r", "a", "b"]
+
+
+def test_training_curves_of_both_methods(run, key):
+    assert len(plotting.plot_history(run.history, "title").axes) == 2
+    strategy = lateral.EvolutionStrategy(population_size=4, n_parents=2)
+    evolved = lateral.train_evolution(run.model, key=key, n_generations=2, strategy=strategy, n_final=10)
+    figure = plotting.plot_history(evolved.history, "title")
+    assert len(figure.axes) == 1 and figure.axes[0].get_xlabel() == "generation"
+
+
+def test_evaluations_stand_side_by_side_with_utility_and_alternation(key):
+    result = lateral.evaluate(lateral.TanhInhibition(), key=key, n_replicates=100, n_steps=100)
+    figure = plotting.plot_evaluations({"tanh": result}, "title")
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    np.testing.assert_allclose(heights, [result.utility, result.alternation])
+
+
+def test_a_run_at_a_glance(run, key):
+    assert len(plotting.plot_run(run, key=key).axes) == 3
+
+
+@pytest.mark.bad_input
+def test_rejects_fates_that_are_none():
+    with pytest.raises(ValueError, match="apply_threshold"):
+        plotting.plot_fates(np.full((3, 3), 0.4), "title")
+    with pytest.raises(ValueError, match="time, cell"):
+        plotting.plot_space_time(np.zeros(3), 0.1, "title")
+
+
+def test_importing_the_package_imports_neither_matplotlib_nor_ipywidgets():
+    code = "import sys, lateral; print([m for m in ('matplotlib', 'ipywidgets', 'IPython') if m in sys.modules])"
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert outcome.stdout.strip() == "[]"
+
+
+def test_figures_can_be_drawn_outside_the_main_thread(fates):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        figures = list(pool.map(lambda title: plotting.plot_fates(fates, title), ["a", "b", "c", "d"]))
+    assert all(_is_png(figure) for figure in figures)
+    assert [figure.axes[0].get_title() for figure in figures] == ["a", "b", "c", "d"]
+
+
+def test_no_figure_is_left_in_pyplot(fates):
+    plotting.plot_fates(fates, "title")
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    assert isinstance(jax.random.key(0), jax.Array)
