@@ -14,6 +14,7 @@ other in memory and one step of all of them is a single fused loop.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -119,8 +120,7 @@ def run_multiple_replicates(
     Raises:
         ValueError: for a setting outside its range or arrays of wrong shape, before anything is traced.
     """
-    arguments, sizes = _check_and_pack(**locals())
-    return _final_states(*arguments, **sizes).T
+    return _run(**locals(), every=None)[1][-1].T
 
 
 def run_trajectories(
@@ -149,22 +149,54 @@ def run_trajectories(
     Returns:
         States at times 0, every * dt, ..., n_steps * dt, shape `(replicate, n_steps // every + 1, cell)`.
     """
-    every = check_size("every", every)
-    settings = {name: value for name, value in locals().items() if name != "every"}
-    arguments, sizes = _check_and_pack(**settings)
-    if n_steps % every:
-        raise ValueError(f"n_steps must be a multiple of every, got n_steps = {n_steps} and every = {every}")
-    return jnp.transpose(_trajectories(*arguments, **sizes, every=every), (2, 0, 1))
+    start_states, later = _run(**locals())
+    return jnp.transpose(jnp.concatenate([start_states[None], later]), (2, 0, 1))
 
 
-def _check_and_pack(
-    *, f, n_cells, n_replicates, n_steps, dt, noise_strength, key, boundary, edge_value, start, initial_states, refine
-):
-    """Checked input as (traced arguments, static sizes) of the jitted simulation."""
+class _Sizes(NamedTuple):
+    """Static settings of a simulation: a new value compiles once."""
+
+    n_cells: int
+    n_replicates: int
+    n_steps: int
+    boundary: str
+    refine: int
+    every: int
+
+
+class _Numbers(NamedTuple):
+    """Traced settings of a simulation: a new value never compiles."""
+
+    dt: Array
+    noise_strength: Array
+    edge_value: Array
+    start: tuple[Array, Array]
+
+
+def _run(
+    f,
+    n_cells,
+    n_replicates,
+    n_steps,
+    dt,
+    noise_strength,
+    key,
+    boundary,
+    edge_value,
+    start,
+    initial_states,
+    refine,
+    every,
+) -> tuple[Float[Array, "cell replicate"], Float[Array, "time cell replicate"]]:
+    """Check everything, then simulate; `every=None` keeps the final states only."""
     check_callable("f", f)
     n_cells, n_replicates = check_size("n_cells", n_cells), check_size("n_replicates", n_replicates)
     if n_cells * n_replicates >= 2**32:
         raise ValueError(f"n_cells * n_replicates must be below 2^32, got {n_cells * n_replicates}")
+    n_steps = check_size("n_steps", n_steps)
+    every = n_steps if every is None else check_size("every", every)
+    if n_steps % every:
+        raise ValueError(f"n_steps must be a multiple of every, got n_steps = {n_steps} and every = {every}")
     check_boundary(boundary, n_cells)
     check_number("dt", dt, above=0.0)
     check_number("noise_strength", noise_strength, minimum=0.0)
@@ -179,65 +211,30 @@ def _check_and_pack(
             )
         check_unit_interval("initial_states", initial_states)
         initial_states = jnp.broadcast_to(initial_states, shapes[1]).T.astype(float)
-    arrays, static = partition(f)
+    sizes = _Sizes(n_cells, n_replicates, n_steps, boundary, check_size("refine", refine), every)
     # One dtype for all numbers: 0 and 0.0 and numpy's 0.0 must not compile three times.
-    numbers = jax.tree.map(lambda x: jnp.asarray(x, float), (dt, noise_strength, edge_value, start))
-    arguments = (arrays, check_key(key), *numbers, initial_states)
-    sizes = dict(
-        f=static,
-        n_cells=n_cells,
-        n_replicates=n_replicates,
-        n_steps=check_size("n_steps", n_steps),
-        boundary=boundary,
-        refine=check_size("refine", refine),
-    )
-    return arguments, sizes
+    numbers = jax.tree.map(lambda x: jnp.asarray(x, float), _Numbers(dt, noise_strength, edge_value, start))
+    arrays, static = partition(f)
+    return _simulate(arrays, check_key(key), numbers, initial_states, f=static, sizes=sizes)
 
 
-@partial(jax.jit, static_argnames=("f", "n_cells", "n_replicates", "n_steps", "boundary", "refine"))
-def _final_states(
-    arrays, key, dt, noise_strength, edge_value, start, initial, *, f, n_cells, n_replicates, n_steps, boundary, refine
-):
-    states, advance = _prepare(
-        arrays, key, dt, noise_strength, edge_value, start, initial, f, n_cells, n_replicates, boundary, refine
-    )
-    return jax.lax.scan(lambda s, step: (advance(s, step), None), states, jnp.arange(n_steps, dtype=jnp.uint32))[0]
-
-
-@partial(jax.jit, static_argnames=("f", "n_cells", "n_replicates", "n_steps", "boundary", "refine", "every"))
-def _trajectories(
-    arrays,
-    key,
-    dt,
-    noise_strength,
-    edge_value,
-    start,
-    initial,
-    *,
-    f,
-    n_cells,
-    n_replicates,
-    n_steps,
-    boundary,
-    refine,
-    every,
-):
-    states, advance = _prepare(
-        arrays, key, dt, noise_strength, edge_value, start, initial, f, n_cells, n_replicates, boundary, refine
-    )
+@partial(jax.jit, static_argnames=("f", "sizes"))
+def _simulate(arrays, key, numbers, initial, *, f, sizes):
+    initial, advance = _prepare(combine(arrays, f), key, numbers, initial, sizes)
 
     def advance_and_keep(states, steps):
         states = jax.lax.scan(lambda s, step: (advance(s, step), None), states, steps)[0]
         return states, states
 
-    steps = jnp.arange(n_steps, dtype=jnp.uint32).reshape(n_steps // every, every)
-    _, later = jax.lax.scan(advance_and_keep, states, steps)
-    return jnp.concatenate([states[None], later])
+    steps = jnp.arange(sizes.n_steps, dtype=jnp.uint32).reshape(-1, sizes.every)
+    return initial, jax.lax.scan(advance_and_keep, initial, steps)[1]
 
 
-def _prepare(arrays, key, dt, noise_strength, edge_value, start, initial, f, n_cells, n_replicates, boundary, refine):
+def _prepare(f, key, numbers, initial, sizes):
     """Initial states `(cell, replicate)` and the function that advances them by one step."""
-    rate = _checked_rate(combine(arrays, f))
+    dt, noise_strength, edge_value, start = numbers
+    n_cells, n_replicates, _, boundary, refine, _ = sizes
+    rate = _checked_rate(f)
     start_key, noise_key, bridge_key = jax.random.split(key, 3)
     if initial is None:
         uniform = jax.random.uniform(start_key, (n_replicates, n_cells), dtype=jnp.float32).T.astype(float)

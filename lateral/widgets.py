@@ -23,7 +23,7 @@ def slider(low: float, high: float, value: float, step: float | None = None, *, 
     It reports a new value when it is released, not on the way.
     """
 
-    common = {"continuous_update": False, "description": label, "style": {"description_width": "initial"}}
+    common = {"continuous_update": False, "description": label, "style": {"description_width": "180px"}}
     if not low <= value <= high:
         raise ValueError(f"value must lie between low = {low} and high = {high}, got {value}")
     if log:
@@ -60,7 +60,7 @@ class Explorer(ipywidgets.VBox):
         self._line = ipywidgets.HTML()
         for name, control in controls.items():
             control.description = control.description or name.replace("_", " ")
-            control.layout.width = "420px"
+            control.layout.width = "560px"
             control.observe(self._answer, names="value")
         super().__init__([*controls.values(), self._image, self._line])
         self._answer()

@@ -37,15 +37,15 @@ def test_the_tanh_target_scores_614_on_40000_replicates(float32, tanh_fates):
 
 @pytest.mark.slow
 def test_the_tanh_target_scores_616_at_a_quarter_of_the_time_step(float32, key):
-    """The same, measured on 40,000 replicates; here on 6,000, within four standard errors."""
+    """The same, measured on 40,000 replicates; here on 5,000, within four standard errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # neither undersampled nor at fault with its time step
-        result = evaluate(TanhInhibition(), key=key, n_replicates=6000)
-    assert result.utility_se == pytest.approx(0.0027, abs=5e-4)
+        result = evaluate(TanhInhibition(), key=key, n_replicates=5000)
+    assert result.utility_se == pytest.approx(0.003, abs=5e-4)
     assert abs(result.utility_corrected - 0.614) < 4.0 * result.utility_se
     assert abs(result.utility_refined - 0.616) < 4.0 * result.utility_refined_se
     assert result.alternation > 0.8
-    assert result.n_replicates == 6000
+    assert result.n_replicates == 5000
 
 
 def test_entropies_and_information_add_up(small):
@@ -114,18 +114,10 @@ def test_a_rule_that_exploits_the_time_step_is_warned_of(key):
     assert abs(result.utility - result.utility_refined) > 0.02
 
 
-def test_few_replicates_of_a_noisy_tissue_are_warned_of(key):
-    with pytest.warns(UndersampledWarning, match="distinct patterns in 1000 replicates"):
-        result = evaluate(
-            lambda x: jnp.zeros_like(x), SMALL, key=key, n_replicates=1000, n_cells=12, noise_strength=0.5
-        )
+def test_a_single_replicate_is_undersampled_and_has_an_infinite_error(key):
+    with pytest.warns(UndersampledWarning, match="1 distinct patterns in 1 replicates: U is only an upper bound"):
+        result = evaluate(TanhInhibition(), SMALL, key=key, n_replicates=1)
     assert result.undersampled
-    assert result.n_patterns > 100
-
-
-@pytest.mark.filterwarnings("ignore::lateral.UndersampledWarning")
-def test_a_single_replicate_has_an_infinite_error_and_everything_else_is_finite(key):
-    result = evaluate(TanhInhibition(), SMALL, key=key, n_replicates=1)
     assert result.utility_se == result.utility_refined_se == math.inf
     rest = {name: value for name, value in result._asdict().items() if not name.endswith("se")}
     assert np.isfinite(list(rest.values())).all()

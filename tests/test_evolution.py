@@ -1,5 +1,6 @@
 """Evolution strategy: a known optimum, elitism, mutation statistics, and runs that are reproducible bit by bit."""
 
+import dataclasses
 from collections import Counter
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ class Vector:
         return jax.tree.map(lambda x: jax.random.normal(key, x.shape), TARGET)
 
 
-MODEL = Model(network=Line(), n_cells=5, n_replicates=40, n_steps=50, dt=0.05)
+MODEL = Model(network=Line(scale=0.1), n_cells=5, n_replicates=40, n_steps=50, dt=0.05)
 SMALL = EvolutionStrategy(population_size=8, n_parents=3, mutation_strength=0.5)
 VECTOR = Vector()
 
@@ -69,7 +70,7 @@ def plain_utility(fates):
 # --- ask and tell
 
 
-def test_a_user_who_asks_and_tells_finds_a_known_optimum(precision):
+def test_a_user_who_asks_and_tells_finds_a_known_optimum(float32):
     """-|x - x*|² of four parameters. With 15 mutants of strength 0.05 in 150 generations the parents settle within a
     mutation strength of the optimum, from about 1 away."""
     strategy = EvolutionStrategy(mutation_strength=0.05)
@@ -171,93 +172,83 @@ def test_the_defaults_are_those_of_the_earlier_work():
 # --- the population in one call
 
 
+class ApplyOnly:
+    """A user's own network, a plain Python object that cannot draw its own parameters."""
+
+    def apply(self, params, x):
+        return params["gain"] * (0.5 - x) + params["shift"]
+
+
 def test_the_fitness_of_a_population_is_that_of_its_members(key):
     """Simulated one by one and scored by counting."""
+    network = ApplyOnly()
     population = {"gain": jnp.array([4.0, -3.0, 0.5, 0.0]), "shift": jnp.array([0.0, 0.3, -0.2, 2.0])}
-    utility, alternations = population_fitness(population, MODEL, key)
+    utility, alternations = population_fitness(population, dataclasses.replace(MODEL, network=network), key)
     tissue = dict(n_cells=5, n_replicates=40, n_steps=50, dt=0.05, noise_strength=0.1)
     for member in range(4):
-        f = RegulatoryFunction(Line(), jax.tree.map(lambda x, m=member: x[m], population))
+        f = RegulatoryFunction(network, jax.tree.map(lambda x, m=member: x[m], population))
         fates = np.asarray(apply_threshold(run_multiple_replicates(f, **tissue, key=key)))
         assert float(utility[member]) == pytest.approx(plain_utility(fates), abs=1e-6)
         assert float(alternations[member]) == pytest.approx(float(alternation(fates)), abs=1e-6)
     assert float(utility[3]) == pytest.approx(0.0, abs=1e-6)  # all on
 
 
-# --- whole runs
+# --- whole runs, in single precision, as users run them
+
+N_GENERATIONS = 15
+
+
+def evolve(seed=1, **settings):
+    given = dict(n_generations=N_GENERATIONS, strategy=SMALL, n_final=100, chunk_size=4)
+    with jax.enable_x64(False):
+        return train_evolution(MODEL, key=jax.random.key(seed), **given | settings)
 
 
 @pytest.fixture(scope="module")
 def run():
-    return train_evolution(MODEL, key=jax.random.key(1), n_generations=7, strategy=SMALL, n_final=100, chunk_size=4)
+    return evolve()
 
 
 def test_a_run_does_not_depend_on_its_chunks_and_repeats_bit_by_bit(run):
-    for chunk_size in (3, 4):
-        again = train_evolution(
-            MODEL, key=jax.random.key(1), n_generations=7, strategy=SMALL, n_final=100, chunk_size=chunk_size
-        )
+    for chunk_size in (N_GENERATIONS, 4):
+        again = evolve(chunk_size=chunk_size)
         assert trees_equal(again.params, run.params)
         assert again.history.keys() == run.history.keys() == {"best_utility", "mean_utility", "alternation"}
         for name, values in run.history.items():
-            assert values.shape == (7,)
+            assert values.shape == (N_GENERATIONS,)
             np.testing.assert_array_equal(again.history[name], values)
 
 
 def test_another_key_gives_another_run(run):
-    other = train_evolution(MODEL, key=jax.random.key(2), n_generations=7, strategy=SMALL, n_final=100, chunk_size=4)
-    assert not trees_equal(other.params, run.params)
+    assert not trees_equal(evolve(seed=2).params, run.params)
 
 
 def test_history_is_sensible_and_the_settings_are_recorded(run):
     best, mean = run.history["best_utility"], run.history["mean_utility"]
     assert (best >= mean).all() and (best < 1.0).all()
     assert ((run.history["alternation"] >= 0.0) & (run.history["alternation"] <= 1.0)).all()
-    expected = {"n_generations": 7, "population_size": 8, "n_parents": 3, "mutation_strength": 0.5, "n_final": 100}
-    assert run.settings == expected
+    settings = {"population_size": 8, "n_parents": 3, "mutation_strength": 0.5, "n_final": 100}
+    assert run.settings == settings | {"n_generations": N_GENERATIONS}
     assert run.method == "evolution"
-
-
-def test_evolution_improves_the_utility_in_single_precision(float32):
-    """A line of slope 0 makes no pattern; inhibition or activation of strength 3 makes one. Scored by the exact count
-    on fresh replicates."""
-    flat = {"gain": 0.0, "shift": 0.0}
-    strategy = EvolutionStrategy(population_size=12, n_parents=3, mutation_strength=0.5)
-    run = train_evolution(
-        MODEL,
-        key=jax.random.key(4),
-        n_generations=15,
-        strategy=strategy,
-        initial_params=flat,
-        n_final=100,
-        chunk_size=15,
-    )
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(run.params))
+
+
+def test_evolution_improves_the_utility(run):
+    """The first rules have slopes of about 0.1 and make no pattern. Scored by counting, on fresh replicates."""
     tissue = dict(n_cells=5, n_replicates=1000, n_steps=50, dt=0.05, noise_strength=0.1, key=jax.random.key(9))
+    flat = RegulatoryFunction(Line(), jax.tree.map(lambda x: 0.0 * x, run.params))
     before, after = (
         plain_utility(np.asarray(apply_threshold(run_multiple_replicates(f, **tissue))))
-        for f in (lambda x: 0.0, run.regulatory_function)
+        for f in (flat, RegulatoryFunction(Line(), run.params))
     )
     assert before < 0.05
     assert after > before + 0.3
-    assert run.history["best_utility"][-1] > run.history["best_utility"][0]
+    assert run.history["best_utility"][-1] > run.history["best_utility"][0] + 0.2
 
 
-def test_a_network_without_init_is_evolved_around_given_parameters():
-    """The best of the first generation: with one generation it is one of the first population, here the given one
-    or a mutant of it."""
-
-    class Fixed:
-        def apply(self, params, x):
-            return params * (0.5 - x)
-
-    run = train_evolution(
-        Model(network=Fixed(), n_cells=3, n_replicates=20, n_steps=20, dt=0.1),
-        key=jax.random.key(0),
-        n_generations=1,
-        strategy=EvolutionStrategy(4, 2, 1e-3),
-        initial_params=jnp.asarray(3.0),
-        n_final=20,
-    )
-    assert float(run.params) == pytest.approx(3.0, abs=0.01)
-    assert float(run.regulatory_function(0.0)) == pytest.approx(1.5, abs=0.01)
+def test_evolution_starts_around_given_parameters():
+    """The best of one generation of weak mutants is within a few mutation strengths of what was given."""
+    strategy = EvolutionStrategy(8, 3, 1e-3)
+    run = evolve(n_generations=1, chunk_size=1, strategy=strategy, initial_params={"gain": 3.0, "shift": 0.5})
+    assert float(run.params["gain"]) == pytest.approx(3.0, abs=0.005)
+    assert float(run.regulatory_function(0.0)) == pytest.approx(0.5 * 3.0 + 0.5, abs=0.008)

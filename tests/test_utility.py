@@ -24,6 +24,7 @@ from lateral import (
 )
 
 ROW = np.array([0, 1, 0, 1, 0, 1, 0])  # three of seven cells are on
+N_REPLICATES = 384  # of most ensembles: one size, compiled once
 
 
 def entropy_bits(probabilities):
@@ -40,15 +41,15 @@ def plain_utility(fates):
     return s_pat - s_rep, s_pat, s_rep
 
 
-def random_ensemble(n_cells, n_replicates=300, n_patterns=12, seed=0):
+def random_ensemble(n_cells, n_replicates=N_REPLICATES, n_patterns=12, seed=0):
     """Replicates that show one of a few random patterns, with unequal probabilities."""
     rng = np.random.default_rng(seed + n_cells)
     pool = (rng.uniform(size=(n_patterns, n_cells)) < 0.4).astype(int)
     return pool[rng.choice(n_patterns, size=n_replicates, p=rng.dirichlet(np.ones(n_patterns)))]
 
 
-def halves(first, second, n_replicates=400):
-    return np.repeat([first, second], n_replicates // 2, axis=0)
+def halves(first, second):
+    return np.repeat([first, second], N_REPLICATES // 2, axis=0)
 
 
 # --- hard utility
@@ -57,12 +58,12 @@ def halves(first, second, n_replicates=400):
 @pytest.mark.parametrize(
     ("fates", "expected"),
     {
-        "identical alternating rows score H(3/7)": (np.tile(ROW, (400, 1)), entropy_bits([3 / 7, 4 / 7])),
+        "identical alternating rows score H(3/7)": (np.tile(ROW, (N_REPLICATES, 1)), entropy_bits([3 / 7, 4 / 7])),
         "both alternating patterns, half each": (halves(ROW, 1 - ROW), 6 / 7),
         "consensus": (halves(0 * ROW, 0 * ROW + 1), 6 / 7),
-        "all on": (np.ones((400, 7)), 0.0),
-        "all off": (np.zeros((400, 7)), 0.0),
-        "every pattern once": (np.array(list(itertools.product([0, 1], repeat=7))), 0.0),
+        "all on": (np.ones((N_REPLICATES, 7)), 0.0),
+        "all off": (np.zeros((N_REPLICATES, 7)), 0.0),
+        "every pattern thrice": (np.tile(list(itertools.product([0, 1], repeat=7)), (3, 1)), 0.0),
     }.values(),
     ids=lambda value: "" if isinstance(value, np.ndarray) else f"{value:.5f}",
 )
@@ -86,7 +87,7 @@ def test_independent_fair_cells_score_zero():
     assert estimate.utility_se < 1e-3
 
 
-@pytest.mark.parametrize("n_cells", [1, 2, 7, 33, 64, 100])
+@pytest.mark.parametrize("n_cells", [1, 7, 64, 100])
 def test_entropies_match_enumeration(n_cells):
     fates = random_ensemble(n_cells)
     np.testing.assert_allclose(compute_hard_utility(fates), plain_utility(fates), atol=1e-12)
@@ -166,7 +167,7 @@ def test_alternation_is_the_share_of_unequal_neighbours(boundary, n_cells):
 
 
 def test_an_estimate_on_a_ring_counts_the_pair_across_the_ends():
-    fates = np.tile(ROW, (300, 1))  # 0 at both ends: six pairs of six differ in a row, six of seven on a ring
+    fates = np.tile(ROW, (N_REPLICATES, 1))  # 0 at both ends: six pairs of six differ in a row, six of seven on a ring
     assert float(estimate_utility(fates).alternation) == pytest.approx(1.0, abs=1e-12)
     assert float(estimate_utility(fates, "ring").alternation) == pytest.approx(6 / 7, abs=1e-12)
 
@@ -393,14 +394,21 @@ EXTREMES = {
 }
 
 
+soft_and_gradient = jax.jit(jax.value_and_grad(lambda x, bandwidth: compute_soft_utility(x, bandwidth)[0]))
+bernoulli_and_gradient = jax.jit(jax.value_and_grad(lambda x: compute_bernoulli_utility(x)[0]))
+
+
 @pytest.mark.parametrize("case", EXTREMES)
 def test_soft_utilities_have_finite_gradients_everywhere(precision, case):
-    patterns = jnp.asarray(EXTREMES[case], float)
-    for utility in (compute_soft_utility, compute_bernoulli_utility):
-        for bandwidth in [(0.1,), (1e-3,)] if utility is compute_soft_utility else [()]:
-            value, gradient = jax.value_and_grad(lambda x, u=utility, b=bandwidth: u(x, *b)[0])(patterns)
-            assert math.isfinite(value)
-            assert jnp.isfinite(gradient).all()
+    patterns = np.asarray(EXTREMES[case], precision)
+    for result in (
+        soft_and_gradient(patterns, 0.1),
+        soft_and_gradient(patterns, 1e-3),
+        bernoulli_and_gradient(patterns),
+    ):
+        value, gradient = map(np.asarray, result)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
 
 
 def test_soft_utility_gradient_matches_finite_difference(soft_patterns, check_gradient):

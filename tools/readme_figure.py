@@ -1,6 +1,6 @@
 """Draw docs/overview.png, the figure of README.md, from a training run of a few seconds.
 
-    python tools/readme_figure.py
+python tools/readme_figure.py
 """
 
 from pathlib import Path
