@@ -16,11 +16,14 @@ from pathlib import Path
 import numpy as np
 import optax
 
+from lateral import MLP
 from lateral.cli import train_and_evaluate
 
 RESULTS = Path(__file__).with_name("results.json")
 GUIDE = ("backprop", "guide")
 RECIPE = ("backprop", "recipe")
+
+SEEDS = {"main": 10, "recipe": 5, "guide": 3}
 
 # For each group and row: method, preset, and what is changed.
 GROUPS = {
@@ -33,6 +36,7 @@ GROUPS = {
     },
     "guide": {
         "states instead of fates": (*GUIDE, {"relaxation": "raw"}),
+        "input scaled": (*GUIDE, {"network": MLP()}),
         "learning rate 1e-4": (*GUIDE, {"learning_rate": 1e-4}),
         "learning rate 1e-2": (*GUIDE, {"learning_rate": 1e-2}),
         "learning rate 1e-1": (*GUIDE, {"learning_rate": 1e-1}),
@@ -55,6 +59,8 @@ GROUPS = {
         "without clipping": (*RECIPE, {"clip_norm": None}),
         "SGD 0.1 instead of Adam": (*RECIPE, {"clip_norm": None, "optimizer": optax.sgd(0.1)}),
         "SGD 1 instead of Adam": (*RECIPE, {"clip_norm": None, "optimizer": optax.sgd(1.0)}),
+        "input as it is": (*RECIPE, {"network": MLP(input_centre=0.0, input_scale=1.0, max_rate=5.0)}),
+        "rate not bounded": (*RECIPE, {"network": MLP()}),
         "hidden (16, 16)": (*RECIPE, {"hidden_dims": (16, 16)}),
         "50 epochs": (*RECIPE, {"n_epochs": 50}),
         "noise from 3 to 1": (*RECIPE, {"noise_curriculum": "falling"}),
@@ -88,7 +94,8 @@ def summary(row: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"any of {', '.join(GROUPS)}; all by default")
-    parser.add_argument("--seeds", type=int, help="seeds 0 to SEEDS - 1; by default 10 for main, 5 for the others")
+    parser.add_argument("--missing", action="store_true", help="only rows that results.json does not hold yet")
+    parser.add_argument("--seeds", type=int, help=f"seeds 0 to SEEDS - 1; by default {SEEDS}")
     options = parser.parse_args()
     unknown = set(options.groups) - set(GROUPS)
     if unknown:
@@ -99,7 +106,9 @@ def main() -> None:
         print(f"\n| {group} | median U | patterns | their median U | worst | consensus | largest change at dt/4 | s |")
         print("|---|---|---|---|---|---|---|---|")
         for label, (method, preset, changes) in GROUPS[group].items():
-            row = measure(method, preset, changes, options.seeds or (10 if group == "main" else 5))
+            if options.missing and label in results.get(group, {}):
+                continue
+            row = measure(method, preset, changes, options.seeds or SEEDS[group])
             results.setdefault(group, {})[label] = row
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
             print(f"| {label} | {summary(row)} |", flush=True)

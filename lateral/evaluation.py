@@ -78,7 +78,9 @@ def evaluate(
     unknown = settings.keys() - {field.name for field in dataclasses.fields(Model)}
     if unknown:
         raise ValueError(f"unknown setting {sorted(unknown)[0]!r}: evaluate takes the settings of lateral.Model")
-    model = dataclasses.replace(model, n_replicates=n_replicates, **settings | {"n_knots": None})
+    # How the training relaxed the fates plays no part, and must not limit the number of cells here.
+    unused = {"n_knots": None, "relaxation": "kernel"}
+    model = dataclasses.replace(model, n_replicates=n_replicates, **settings | unused)
     coarse, fine = (
         estimate_utility(apply_threshold(final_states(f, model, key, refine=refine), model.threshold), model.boundary)
         for refine in (1, 4)

@@ -102,6 +102,15 @@ def test_the_rule_is_evaluated_exactly_and_not_by_the_knots_of_training(small, k
     assert evaluate(TanhInhibition(), dataclasses.replace(SMALL, n_knots=2), key=key, n_replicates=1000) == small
 
 
+@pytest.mark.filterwarnings("ignore::lateral.UndersampledWarning", "ignore::lateral.TimeStepWarning")
+def test_a_rule_trained_by_enumeration_is_evaluated_on_any_number_of_cells(key):
+    """13 cells are too many for the 2^N patterns of training, but not for counting: all on, U = 0."""
+    trained = dataclasses.replace(SMALL, relaxation="bernoulli", n_steps=4)
+    result = evaluate(lambda x: 20.0, trained, key=key, n_replicates=20, n_cells=13)
+    assert result.utility == pytest.approx(0.0, abs=1e-12)
+    assert result.alternation == 0.0
+
+
 def test_a_rule_that_exploits_the_time_step_is_warned_of(key):
     """At |f| dt = 1 all cells of a uniform tissue jump together from bound to bound, whatever their neighbours do
     next; at a quarter of the step they do not."""
