@@ -23,8 +23,8 @@ from jaxtyping import Array, Float
 
 from lateral._checks import check_choice, check_key, check_number, check_size
 from lateral._progress import chunks, scan_chunk
-from lateral.model import Model, final_states, hard_scores, soft_utility
-from lateral.network import RegulatoryFunction, check_network, initial_parameters
+from lateral.model import Model, check_model, final_states, hard_scores, soft_utility
+from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.runs import Run
 
 __all__ = [
@@ -139,8 +139,7 @@ def train_backprop(
     Raises:
         TrainingDiverged: when the loss or its gradient is not finite; its `run` holds the last good parameters.
     """
-    model = Model() if model is None else model
-    check_network(model.network)
+    model = Model() if model is None else check_model(model)
     n_epochs = check_size("n_epochs", n_epochs)
     n_batches = check_size("n_batches", n_batches)
     chunk_size = check_size("chunk_size", chunk_size)
@@ -149,6 +148,7 @@ def train_backprop(
         raise ValueError(f"n_training_steps must be <= n_steps = {model.n_steps}, got {n_training_steps}")
     check_choice("noise_curriculum", noise_curriculum, NOISE_CURRICULA)
     learning_rates = _learning_rates(learning_rate, n_epochs)
+    rate_setting = "schedule" if callable(learning_rate) else float(learning_rate)
     if clip_norm is not None:
         check_number("clip_norm", clip_norm, above=0.0)
     factor = NOISE_CURRICULA[noise_curriculum]
@@ -162,7 +162,7 @@ def train_backprop(
     elif clip_norm is not None:
         raise ValueError("clip_norm goes with the built-in Adam; chain optax.clip_by_global_norm into your optimizer")
     else:
-        learning_rates = np.ones(n_epochs)
+        learning_rates, rate_setting = np.ones(n_epochs), "of the optimizer"
     carry = (params, optimizer.init(params), params, jnp.array(True))
     training_model = dataclasses.replace(model, n_steps=n_training_steps)
 
@@ -184,7 +184,7 @@ def train_backprop(
     history = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
     settings = {
         "n_epochs": n_epochs,
-        "learning_rate": "schedule" if callable(learning_rate) else float(learning_rate),
+        "learning_rate": rate_setting,
         "clip_norm": clip_norm,
         "n_batches": n_batches,
         "n_training_steps": n_training_steps,

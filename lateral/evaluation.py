@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jaxtyping import Array
 
 from lateral._checks import check_callable, check_key
-from lateral.model import Model, final_states
+from lateral.model import Model, check_model, final_states
 from lateral.utility import UndersampledWarning, apply_threshold, estimate_utility
 
 __all__ = ["Evaluation", "TimeStepWarning", "evaluate"]
@@ -74,7 +74,7 @@ def evaluate(
     """
     check_callable("f", f)
     check_key(key)
-    model = Model() if model is None else model
+    model = Model() if model is None else check_model(model)
     unknown = settings.keys() - {field.name for field in dataclasses.fields(Model)}
     if unknown:
         raise ValueError(f"unknown setting {sorted(unknown)[0]!r}: evaluate takes the settings of lateral.Model")

@@ -28,8 +28,8 @@ from jaxtyping import Array, Float, Int
 from lateral._checks import check_key, check_number, check_size
 from lateral._progress import chunks, scan_chunk
 from lateral._static import register_settings
-from lateral.model import Model, final_states, hard_scores
-from lateral.network import RegulatoryFunction, check_network, initial_parameters
+from lateral.model import Model, check_model, final_states, hard_scores
+from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.runs import Run
 
 __all__ = ["EvolutionState", "EvolutionStrategy", "population_fitness", "train_evolution"]
@@ -78,7 +78,8 @@ class EvolutionStrategy:
 
     def init_around(self, params: Any, key: Array) -> EvolutionState:
         """A first population of `params` itself and mutants of it."""
-        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.population_size, *jnp.shape(x))), params)
+        params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
+        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.population_size, *x.shape)), params)
         mutants = self._mutate(copies, check_key(key))
         return self._first(jax.tree.map(lambda old, new: new.at[0].set(old[0]), copies, mutants))
 
@@ -155,9 +156,10 @@ def train_evolution(
         A `Run` whose history holds, for each generation, `best_utility`, `mean_utility` (both at
         `model.n_replicates`, hence biased upward) and the `alternation` of the best.
     """
-    model = Model(n_knots=513) if model is None else model
+    model = Model(n_knots=513) if model is None else check_model(model)
     strategy = EvolutionStrategy() if strategy is None else strategy
-    check_network(model.network)
+    if not isinstance(strategy, EvolutionStrategy):
+        raise ValueError(f"strategy must be a lateral.EvolutionStrategy, got {strategy!r}")
     n_generations = check_size("n_generations", n_generations)
     n_final = check_size("n_final", n_final)
     chunk_size = check_size("chunk_size", chunk_size)

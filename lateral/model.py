@@ -93,6 +93,12 @@ class Model:
             check_size("n_knots", self.n_knots, 2)
 
 
+def check_model(model) -> Model:
+    if not isinstance(model, Model):
+        raise ValueError(f"model must be a lateral.Model, got {model!r}")
+    return model
+
+
 def final_states(f: Callable, model: Model, key: Array, **settings) -> Float[Array, "replicate cell"]:
     """Final states of the model's tissue when its cells follow `f`; keyword arguments override settings."""
     tissue = {

@@ -76,8 +76,8 @@ def save_run(path: str | os.PathLike, run: Run) -> Path:
         "format": _FORMAT,
         "version": _VERSION,
         "method": run.method,
-        "seed": run.seed,
-        "settings": run.settings,
+        "seed": _plain(run.seed),
+        "settings": _plain(run.settings),
         "versions": run.versions,
         "model": _plain(
             {f.name: getattr(run.model, f.name) for f in dataclasses.fields(run.model) if f.name != "network"}
@@ -126,6 +126,13 @@ def load_run(path: str | os.PathLike, network: Any = None) -> Run:
         raise ValueError(
             f"{path} has format version {header['version']}, this lateral reads up to {_VERSION}: update it"
         )
+    try:
+        return _rebuild(path, header, contents, network)
+    except KeyError as error:
+        raise ValueError(f"{path} is not a complete run file of lateral: it lacks {error}") from error
+
+
+def _rebuild(path: Path, header: dict, contents: dict, network: Any) -> Run:
     if network is None:
         if header["network"]["type"] != "MLP":
             raise ValueError(f"{path} was trained with {header['network']['type']}: pass it as network=...")
@@ -144,15 +151,13 @@ def load_run(path: str | os.PathLike, network: Any = None) -> Run:
     )
 
 
-def _plain(values: dict) -> dict:
-    """Numbers of any kind as JSON numbers."""
-
-    def plain(value):
-        if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-            return value.item()
-        return [plain(v) for v in value] if isinstance(value, tuple) else value
-
-    return {name: plain(value) for name, value in values.items()}
+def _plain(value):
+    """The same with numbers of any kind as JSON numbers, and tuples as lists."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(entry) for entry in value]
+    return value.tolist() if isinstance(value, (jax.Array, np.ndarray, np.generic)) else value
 
 
 def _describe_network(network) -> dict:

@@ -244,7 +244,7 @@ def _pattern_words(fates: Float[Array, "replicate cell"]) -> list[UInt32[Array, 
     for first in range(0, n_cells, 32):
         block = bits[:, first : first + 32]
         weights = jnp.asarray([2**i for i in range(block.shape[1])], jnp.uint32)
-        words.append(jnp.sum(block * weights, axis=1, dtype=jnp.uint32))
+        words.append(jnp.sum(block * weights[None], axis=1, dtype=jnp.uint32))
     return words
 
 
@@ -338,7 +338,7 @@ def _soft_utility(patterns, bandwidth):
     # A block of rows at a time, recomputed in the backward pass: the R x R distances are never stored at once.
     @jax.checkpoint
     def log_density(row):
-        squared = jnp.sum((patterns - row) ** 2, axis=1)
+        squared = jnp.sum((patterns - row[None]) ** 2, axis=1)
         return jax.nn.logsumexp(-squared / (2.0 * bandwidth**2)) - math.log(patterns.shape[0])
 
     block = max(1, min(patterns.shape[0], 2**22 // patterns.size))

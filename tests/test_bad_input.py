@@ -354,3 +354,14 @@ def test_every_public_name_exists_and_the_main_ones_are_tried_here():
     assert all(hasattr(lateral, name) for name in lateral.__all__)
     assert len(MISTAKES) >= 100
     assert isinstance(RegulatoryFunction(Line(), 1.0)(0.5), jax.Array)
+
+
+@pytest.mark.bad_input
+def test_a_trainer_wants_a_model_and_a_strategy(key):
+    for train in (lateral.train_backprop, lateral.train_evolution):
+        with pytest.raises(ValueError, match=r"model must be a lateral\.Model, got 7"):
+            train(7, key=key)
+    with pytest.raises(ValueError, match=r"strategy must be a lateral\.EvolutionStrategy, got 20"):
+        lateral.train_evolution(Model(), key=key, strategy=20)
+    with pytest.raises(ValueError, match=r"model must be a lateral\.Model, got 'tissue'"):
+        lateral.evaluate(lateral.TanhInhibition(), "tissue", key=key)

@@ -230,3 +230,19 @@ def test_a_saved_run_replaces_the_old_one_and_obeys_the_umask(tmp_path, run):
     assert load_run(path).seed == 18
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert os.listdir(tmp_path) == ["run.npz"]
+
+
+def test_numpy_numbers_in_seed_and_settings_are_saved_as_numbers(tmp_path, run):
+    settings = {"learning_rate": np.float32(0.5), "n_epochs": np.int64(3), "rates": np.arange(2)}
+    loaded = load_run(save_run(tmp_path / "r", dataclasses.replace(run, seed=np.int64(1), settings=settings)))
+    assert loaded.seed == 1 and loaded.settings == {"learning_rate": 0.5, "n_epochs": 3, "rates": [0, 1]}
+
+
+def test_a_header_that_lacks_a_field_is_named(tmp_path, run):
+    path = save_run(tmp_path / "r.npz", run)
+    contents = dict(np.load(path))
+    header = json.loads(str(contents["header"]))
+    del header["settings"]
+    np.savez(path, **contents | {"header": np.array(json.dumps(header))})
+    with pytest.raises(ValueError, match="lacks 'settings'"):
+        load_run(path)
