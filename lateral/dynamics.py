@@ -250,18 +250,21 @@ def _prepare(f, key, numbers, initial, sizes):
 
     def refined_step(states, step):
         # Fine normals whose sum is sqrt(refine) times the coarse one (a Brownian bridge): with `left` of them to go
-        # and a sum `remaining`, the next is remaining / left + sqrt(1 - 1 / left) e. An inner scan, since the
-        # compiler would fuse the substeps and compute each neighbour again and again.
-        def fine_step(carry, j):
+        # and a sum `remaining`, the next is remaining / left + sqrt(1 - 1 / left) e, and the last is what remains.
+        # An inner scan, since the compiler would fuse the substeps and compute each neighbour again and again.
+        def substep(states, z):
+            return euler_maruyama_step(rate, states, z, dt / refine, noise_strength, boundary, edge_value)
+
+        def bridge(carry, j):
             states, remaining = carry
             left = (refine - j).astype(dtype)
             e = normals(bridge_key, step * jnp.uint32(refine) + j)
             z = remaining / left + jnp.sqrt(1.0 - 1.0 / left) * e
-            states = euler_maruyama_step(rate, states, z, dt / refine, noise_strength, boundary, edge_value)
-            return (states, remaining - z), None
+            return (substep(states, z), remaining - z), None
 
-        remaining = math.sqrt(refine) * normals(noise_key, step)
-        return jax.lax.scan(fine_step, (states, remaining), jnp.arange(refine, dtype=jnp.uint32))[0][0]
+        coarse = (states, math.sqrt(refine) * normals(noise_key, step))
+        (states, remaining), _ = jax.lax.scan(bridge, coarse, jnp.arange(refine - 1, dtype=jnp.uint32))
+        return substep(states, remaining)
 
     return initial, one_step if refine == 1 else refined_step
 

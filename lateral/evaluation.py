@@ -19,6 +19,7 @@ from lateral.utility import UndersampledWarning, apply_threshold, estimate_utili
 __all__ = ["Evaluation", "TimeStepWarning", "evaluate"]
 
 TOLERANCE = 0.02
+N_KNOTS = 4097  # of f, tabulated once: an error below 1e-8 times the largest curvature of f
 
 
 class TimeStepWarning(UserWarning):
@@ -62,7 +63,8 @@ def evaluate(
     """Hard utility of the rule `f` on fresh replicates.
 
     Args:
-        f: regulatory function, for instance `run.regulatory_function`; evaluated exactly, not tabulated.
+        f: regulatory function, for instance `run.regulatory_function`; tabulated with 4,097 knots, or
+            evaluated exactly with `n_knots=None`.
         model: the tissue in which f is run; `Model()` by default. Its network is not used.
         key: random key; take one that no training has used.
         n_replicates: fresh replicates.
@@ -79,8 +81,8 @@ def evaluate(
     if unknown:
         raise ValueError(f"unknown setting {sorted(unknown)[0]!r}: evaluate takes the settings of lateral.Model")
     # How the training relaxed the fates plays no part, and must not limit the number of cells here.
-    unused = {"n_knots": None, "relaxation": "kernel"}
-    model = dataclasses.replace(model, n_replicates=n_replicates, **settings | unused)
+    own = {"n_knots": N_KNOTS} | settings | {"relaxation": "kernel"}
+    model = dataclasses.replace(model, n_replicates=n_replicates, **own)
     coarse, fine = (
         estimate_utility(apply_threshold(final_states(f, model, key, refine=refine), model.threshold), model.boundary)
         for refine in (1, 4)
