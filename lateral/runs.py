@@ -52,7 +52,7 @@ class Run:
     model: Model
     history: dict[str, np.ndarray] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    seed: int | None = None
+    seed: int | np.integer | None = None
     versions: dict[str, str] = field(default_factory=_versions)
 
     @property
