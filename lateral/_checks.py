@@ -7,6 +7,7 @@ settings remain.
 
 import math
 import operator
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -73,8 +74,9 @@ def check_range(name: str, value):
     return low, high
 
 
-def check_choice(name: str, value, choices) -> str:
-    if not isinstance(value, str) or value not in choices:
+def check_choice(name: str, value, choices):
+    """One of a few strings or whole numbers."""
+    if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
 

@@ -7,54 +7,41 @@ Cell i has a state `s_i` in [0, 1] and sees `s̄_i`, the mean state of its neigh
 integrated by Euler–Maruyama. Time has no unit: it is measured in the time that a cell at unit rate needs from 0
 to 1. `f` is any function from an array of neighbour means to rates of the same shape, built from `jax.numpy`.
 
-Public arrays are `(replicate, cell)`. Inside, they are `(cell, replicate)`, so that replicates lie next to each
-other in memory and one step of all of them is a single fused loop.
+`lateral.step` holds one step as plain as it can be written, `lateral.engine` computes many of them fast, and this file
+is what users call. Public arrays are `(replicate, cell)`.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lateral._checks import (
     check_boundary,
     check_callable,
+    check_choice,
     check_key,
     check_number,
     check_range,
     check_real,
     check_size,
     check_unit_interval,
+    is_traced,
 )
 from lateral._static import combine, partition
-from lateral.noise import standard_normal
+from lateral.engine import Tissue, advance, advance_refined
+from lateral.network import N_KNOTS, Table, checked_rate, tabulate
+from lateral.noise import ROUNDS, make_stream, pair, paired_uniform, unpair
+from lateral.step import mean_of_neighbours
 
-__all__ = ["START", "euler_maruyama_step", "neighbour_mean", "run_multiple_replicates", "run_trajectories"]
+__all__ = ["START", "neighbour_mean", "run_multiple_replicates", "run_trajectories"]
 
 START = (0.4, 0.6)
-
-
-def euler_maruyama_step(
-    f: Callable,
-    states: Float[Array, "cell replicate"],
-    normals: Float[Array, "cell replicate"],
-    dt: ArrayLike,
-    noise_strength: ArrayLike,
-    boundary: str = "free",
-    edge_value: ArrayLike = 0.0,
-) -> Float[Array, "cell replicate"]:
-    """One step of the whole model: `s + f(s̄) dt + σ sqrt(dt) z`, clipped to [0, 1].
-
-    `normals` are independent standard normal numbers z, one for each cell and replicate.
-    """
-    rates = f(_neighbour_mean(states, boundary, edge_value))
-    moved = states + rates * dt + noise_strength * jnp.sqrt(dt) * normals
-    return jnp.clip(moved, 0.0, 1.0)
 
 
 def neighbour_mean(states: ArrayLike, boundary: str = "free", edge_value: ArrayLike = 0.0) -> Array:
@@ -77,7 +64,7 @@ def neighbour_mean(states: ArrayLike, boundary: str = "free", edge_value: ArrayL
     check_boundary(boundary, states.shape[-1])
     check_number("edge_value", edge_value, minimum=0.0, maximum=1.0)
     states = check_unit_interval("states", states).astype(float)
-    return jnp.moveaxis(_neighbour_mean(jnp.moveaxis(states, -1, 0), boundary, edge_value), 0, -1)
+    return jnp.moveaxis(mean_of_neighbours(jnp.moveaxis(states, -1, 0), boundary, edge_value), 0, -1)
 
 
 def run_multiple_replicates(
@@ -94,6 +81,10 @@ def run_multiple_replicates(
     start: tuple = START,
     initial_states: ArrayLike | None = None,
     refine: int = 1,
+    n_knots: int | None = N_KNOTS,
+    rounds: int = 13,
+    recompute_every: int | None = None,
+    first_replicate: ArrayLike = 0,
 ) -> Float[Array, "replicate cell"]:
     """Simulate independent replicates of a tissue and return their final states.
 
@@ -113,6 +104,13 @@ def run_multiple_replicates(
         start: the initial states are drawn uniformly between these two numbers in [0, 1].
         initial_states: `(cell,)` or `(replicate, cell)` in [0, 1], instead of `start`.
         refine: split each step into this many on the *same* Brownian path, to see what the time step does.
+        n_knots: f is tabulated with so many knots, >= 2, and interpolated linearly, with an error of at most
+            `max |f''| / (8 (n_knots - 1)²)`; a jump of f is smeared over one interval. None evaluates f in each step.
+        rounds: of the noise generator, Threefry-2x32: 13, or 20 for the numbers of `jax.random` (`lateral.noise`).
+        recompute_every: for gradients of long simulations: keep the states at every so many steps only, and simulate
+            what lies between anew on the way back. Memory is least at about sqrt(n_steps). None keeps all states.
+        first_replicate: number of the first replicate, even: replicates 100 to 149 of a larger ensemble are those
+            with `n_replicates=50, first_replicate=100`.
 
     Returns:
         Final states in [0, 1], `(replicate, cell)`.
@@ -120,7 +118,7 @@ def run_multiple_replicates(
     Raises:
         ValueError: for a setting outside its range or arrays of wrong shape, before anything is traced.
     """
-    return _run(**locals(), every=None)[1][-1].T
+    return _run(**locals(), every=None)
 
 
 def run_trajectories(
@@ -137,6 +135,10 @@ def run_trajectories(
     start: tuple = START,
     initial_states: ArrayLike | None = None,
     refine: int = 1,
+    n_knots: int | None = N_KNOTS,
+    rounds: int = 13,
+    recompute_every: int | None = None,
+    first_replicate: ArrayLike = 0,
     every: int = 1,
 ) -> Float[Array, "replicate time cell"]:
     """The same simulation as `run_multiple_replicates`, with the states on the way.
@@ -149,8 +151,7 @@ def run_trajectories(
     Returns:
         States at times 0, every * dt, ..., n_steps * dt, shape `(replicate, n_steps // every + 1, cell)`.
     """
-    start_states, later = _run(**locals())
-    return jnp.transpose(jnp.concatenate([start_states[None], later]), (2, 0, 1))
+    return _run(**locals())
 
 
 class _Sizes(NamedTuple):
@@ -161,16 +162,18 @@ class _Sizes(NamedTuple):
     n_steps: int
     boundary: str
     refine: int
-    every: int
+    every: int | None
+    n_knots: int | None
+    rounds: int
+    recompute_every: int | None
 
 
 class _Numbers(NamedTuple):
     """Traced settings of a simulation: a new value never compiles."""
 
-    dt: Array
-    noise_strength: Array
-    edge_value: Array
+    tissue: Tissue
     start: tuple[Array, Array]
+    first_replicate: ArrayLike
 
 
 def _run(
@@ -186,16 +189,25 @@ def _run(
     start,
     initial_states,
     refine,
+    n_knots,
+    rounds,
+    recompute_every,
+    first_replicate,
     every,
-) -> tuple[Float[Array, "cell replicate"], Float[Array, "time cell replicate"]]:
+) -> Array:
     """Check everything, then simulate; `every=None` keeps the final states only."""
     check_callable("f", f)
     n_cells, n_replicates = check_size("n_cells", n_cells), check_size("n_replicates", n_replicates)
-    if n_cells * n_replicates >= 2**32:
-        raise ValueError(f"n_cells * n_replicates must be below 2^32, got {n_cells * n_replicates}")
+    check_number("first_replicate", first_replicate, minimum=0)
+    last = n_replicates
+    if not is_traced(first_replicate):
+        if first_replicate % 2:
+            raise ValueError(f"first_replicate must be an even whole number >= 0, got {first_replicate:g}")
+        last += int(first_replicate)
+    if n_cells * (last + last % 2) >= 2**32:
+        raise ValueError(f"n_cells * (first_replicate + n_replicates) must be below 2^32, got {n_cells * last}")
     n_steps = check_size("n_steps", n_steps)
-    every = n_steps if every is None else check_size("every", every)
-    if n_steps % every:
+    if every is not None and n_steps % check_size("every", every):
         raise ValueError(f"n_steps must be a multiple of every, got n_steps = {n_steps} and every = {every}")
     check_boundary(boundary, n_cells)
     check_number("dt", dt, above=0.0)
@@ -211,91 +223,76 @@ def _run(
             )
         check_unit_interval("initial_states", initial_states)
         initial_states = jnp.broadcast_to(initial_states, shapes[1]).T.astype(float)
-    sizes = _Sizes(n_cells, n_replicates, n_steps, boundary, check_size("refine", refine), every)
-    # One dtype for all numbers: 0 and 0.0 and numpy's 0.0 must not compile three times.
-    numbers = jax.tree.map(lambda x: jnp.asarray(x, float), _Numbers(dt, noise_strength, edge_value, start))
+    if n_knots is not None:
+        n_knots = check_size("n_knots", n_knots, 2)
+    if recompute_every is not None:
+        recompute_every = check_size("recompute_every", recompute_every)
+    rounds = check_choice("rounds", rounds, ROUNDS)
+    refine = check_size("refine", refine)
+    sizes = _Sizes(n_cells, n_replicates, n_steps, boundary, refine, every, n_knots, rounds, recompute_every)
+    tissue, start = jax.tree.map(_as_float, (Tissue(dt, noise_strength, edge_value), start))
+    numbers = _Numbers(tissue, start, first_replicate)
     arrays, static = partition(f)
     return _simulate(arrays, check_key(key), numbers, initial_states, f=static, sizes=sizes)
 
 
+def _as_float(x: ArrayLike):
+    """One dtype for all numbers: 0 and 0.0 and numpy's 0.0 must not compile three times. NumPy's is quick to make."""
+    return jnp.asarray(x, float) if isinstance(x, jax.Array) else np.asarray(x, jnp.result_type(float))
+
+
 @partial(jax.jit, static_argnames=("f", "sizes"))
 def _simulate(arrays, key, numbers, initial, *, f, sizes):
-    initial, advance = _prepare(combine(arrays, f), key, numbers, initial, sizes)
-
-    def advance_and_keep(states, steps):
-        states = jax.lax.scan(lambda s, step: (advance(s, step), None), states, steps)[0]
-        return states, states
-
-    steps = jnp.arange(sizes.n_steps, dtype=jnp.uint32).reshape(-1, sizes.every)
-    return initial, jax.lax.scan(advance_and_keep, initial, steps)[1]
-
-
-def _prepare(f, key, numbers, initial, sizes):
-    """Initial states `(cell, replicate)` and the function that advances them by one step."""
-    dt, noise_strength, edge_value, start = numbers
-    n_cells, n_replicates, _, boundary, refine, _ = sizes
-    rate = _checked_rate(f)
+    """Final states `(replicate, cell)`, or with `every` the trajectory `(replicate, time, cell)`."""
+    f = combine(arrays, f)
+    if not isinstance(f, Table):
+        f = checked_rate(f) if sizes.n_knots is None else tabulate(f, sizes.n_knots)
     start_key, noise_key, bridge_key = jax.random.split(key, 3)
+    n_pairs = -(-sizes.n_replicates // 2)
+    first_pair = jnp.asarray(numbers.first_replicate).astype(jnp.uint32) // jnp.uint32(2)
     if initial is None:
-        uniform = jax.random.uniform(start_key, (n_replicates, n_cells), dtype=jnp.float32).T.astype(float)
-        initial = start[0] + (start[1] - start[0]) * uniform
-    dtype = initial.dtype
+        low, high = numbers.start
+        uniform = paired_uniform(make_stream(start_key, first_pair), sizes.n_cells, n_pairs, sizes.rounds)
+        initial = low + (high - low) * unpair(uniform).astype(low.dtype)
+    move = partial(
+        advance if sizes.refine == 1 else advance_refined,
+        f,
+        tissue=numbers.tissue,
+        stream=make_stream(noise_key, first_pair),
+        boundary=sizes.boundary,
+        rounds=sizes.rounds,
+        **({} if sizes.refine == 1 else {"bridge": make_stream(bridge_key, first_pair), "refine": sizes.refine}),
+    )
 
-    def normals(key, step):
-        return standard_normal(key, step, n_cells, n_replicates).astype(dtype)
+    def states_of(pairs):
+        return unpair(pairs).T[: sizes.n_replicates]
 
-    def one_step(states, step):
-        z = normals(noise_key, step)
-        return euler_maruyama_step(rate, states, z, dt, noise_strength, boundary, edge_value)
+    pairs = pair(initial)
+    if sizes.every is None:
+        return states_of(_in_segments(move, pairs, jnp.uint32(0), sizes.n_steps, sizes.recompute_every))
 
-    def refined_step(states, step):
-        # Fine normals whose sum is sqrt(refine) times the coarse one (a Brownian bridge): with `left` of them to go
-        # and a sum `remaining`, the next is remaining / left + sqrt(1 - 1 / left) e, and the last is what remains.
-        # An inner scan, since the compiler would fuse the substeps and compute each neighbour again and again.
-        def substep(states, z):
-            return euler_maruyama_step(rate, states, z, dt / refine, noise_strength, boundary, edge_value)
+    def keep(pairs, first_step):
+        pairs = _in_segments(move, pairs, first_step, sizes.every, sizes.recompute_every)
+        return pairs, states_of(pairs)
 
-        def bridge(carry, j):
-            states, remaining = carry
-            left = (refine - j).astype(dtype)
-            e = normals(bridge_key, step * jnp.uint32(refine) + j)
-            z = remaining / left + jnp.sqrt(1.0 - 1.0 / left) * e
-            return (substep(states, z), remaining - z), None
-
-        coarse = (states, math.sqrt(refine) * normals(noise_key, step))
-        (states, remaining), _ = jax.lax.scan(bridge, coarse, jnp.arange(refine - 1, dtype=jnp.uint32))
-        return substep(states, remaining)
-
-    return initial, one_step if refine == 1 else refined_step
+    first_steps = jnp.arange(0, sizes.n_steps, sizes.every, dtype=jnp.uint32)
+    later = jax.lax.scan(keep, pairs, first_steps)[1]
+    return jnp.moveaxis(jnp.concatenate([states_of(pairs)[None], later]), 0, 1)
 
 
-def _checked_rate(f: Callable) -> Callable:
-    """`f` with its result held to the shape of its argument; a constant rate may be a single number."""
+def _in_segments(move: Callable, pairs, first_step, n_steps: int, length: int | None):
+    """All steps at once, or in segments that the backward pass simulates anew, to keep few states in memory."""
+    if length is None or length >= n_steps:
+        return move(pairs, first_step=first_step, n_steps=n_steps)
 
-    def rate(neighbours):
-        rates = jnp.asarray(f(neighbours))
-        if rates.shape not in ((), neighbours.shape) or jnp.issubdtype(rates.dtype, jnp.complexfloating):
-            raise ValueError(
-                "f must return one real rate for each neighbour average: "
-                f"for an argument of shape {neighbours.shape} it returned {rates.dtype}{list(rates.shape)}"
-            )
-        return rates.astype(neighbours.dtype)
+    def segment(n_steps, pairs, first_step):
+        return move(pairs, first_step=first_step, n_steps=n_steps)
 
-    return rate
-
-
-def _neighbour_mean(states, boundary, edge_value):
-    """`neighbour_mean` with cells on the *first* axis and no checks."""
-    n_cells = states.shape[0]
-    if boundary == "free":
-        if n_cells == 1:
-            return jnp.zeros_like(states)
-        left = jnp.concatenate([states[1:2], states[:-1]])
-        right = jnp.concatenate([states[1:], states[-2:-1]])
-    elif boundary == "ring":
-        left, right = jnp.roll(states, 1, axis=0), jnp.roll(states, -1, axis=0)
-    else:
-        ghost = jnp.full_like(states[:1], edge_value)
-        left = jnp.concatenate([ghost, states[:-1]])
-        right = jnp.concatenate([states[1:], ghost])
-    return 0.5 * (left + right)
+    n_segments, rest = divmod(n_steps, length)
+    one = jax.checkpoint(partial(segment, length), prevent_cse=False)
+    first_steps = first_step + jnp.arange(0, n_segments * length, length, dtype=jnp.uint32)
+    pairs = jax.lax.scan(lambda pairs, first: (one(pairs, first), None), pairs, first_steps)[0]
+    if rest:
+        last_first = first_step + jnp.uint32(n_segments * length)
+        pairs = jax.checkpoint(partial(segment, rest))(pairs, last_first)
+    return pairs

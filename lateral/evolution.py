@@ -143,7 +143,7 @@ def train_evolution(
     """Evolve the network of `model` for a high hard utility.
 
     Args:
-        model: what is trained; the defaults of `Model` with f tabulated.
+        model: what is trained; `Model()` by default.
         key: random key; the same key gives the same run, whatever the chunk size.
         n_generations: generations, >= 1.
         strategy: sizes and mutation strength; by default 20 networks, 5 parents, strength 0.1.
@@ -156,7 +156,7 @@ def train_evolution(
         A `Run` whose history holds, for each generation, `best_utility`, `mean_utility` (both at
         `model.n_replicates`, hence biased upward) and the `alternation` of the best.
     """
-    model = Model(n_knots=513) if model is None else check_model(model)
+    model = Model() if model is None else check_model(model)
     strategy = EvolutionStrategy() if strategy is None else strategy
     if not isinstance(strategy, EvolutionStrategy):
         raise ValueError(f"strategy must be a lateral.EvolutionStrategy, got {strategy!r}")

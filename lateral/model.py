@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 from lateral._checks import check_boundary, check_choice, check_number, check_range, check_size
 from lateral._static import register_settings
 from lateral.dynamics import START, run_multiple_replicates
-from lateral.network import MLP, check_network, tabulate
+from lateral.network import MLP, N_KNOTS, check_network
+from lateral.noise import ROUNDS
 from lateral.utility import (
     MAX_CELLS_BERNOULLI,
     THRESHOLD,
@@ -31,7 +32,9 @@ __all__ = ["RELAXATIONS", "Model", "final_states", "hard_scores", "soft_utility"
 RELAXATIONS = ("straight_through", "raw", "kernel", "bernoulli")
 
 
-@register_settings("n_cells", "n_replicates", "n_steps", "boundary", "relaxation", "n_knots")
+@register_settings(
+    "n_cells", "n_replicates", "n_steps", "boundary", "relaxation", "n_knots", "rounds", "recompute_every"
+)
 @dataclass(frozen=True)
 class Model:
     """Settings of a tissue and of its training; the defaults are those of `BACKPROP_GUIDE.md`.
@@ -54,7 +57,7 @@ class Model:
             `"bernoulli"`: the same soft fates as probabilities, pattern probabilities exact (N <= 12).
         soft_bandwidth: bandwidth of the kernel, > 0, in units of state.
         soft_width: width of the soft fates, > 0, in units of state.
-        n_knots: f is tabulated once per simulation with so many knots (>= 2); None evaluates it at every step.
+        n_knots, rounds, recompute_every: how it is computed, see `lateral.run_multiple_replicates`.
     """
 
     network: Any = field(default_factory=MLP)
@@ -70,7 +73,9 @@ class Model:
     relaxation: str = "straight_through"
     soft_bandwidth: ArrayLike = 0.1
     soft_width: ArrayLike = 0.1
-    n_knots: int | None = None
+    n_knots: int | None = N_KNOTS
+    rounds: int = 13
+    recompute_every: int | None = None
 
     def __post_init__(self):
         check_network(self.network)
@@ -91,6 +96,9 @@ class Model:
         check_number("soft_width", self.soft_width, above=0.0)
         if self.n_knots is not None:
             check_size("n_knots", self.n_knots, 2)
+        if self.recompute_every is not None:
+            check_size("recompute_every", self.recompute_every)
+        check_choice("rounds", self.rounds, ROUNDS)
 
 
 def check_model(model) -> Model:
@@ -112,10 +120,11 @@ def final_states(f: Callable, model: Model, key: Array, **settings) -> Float[Arr
             "boundary",
             "edge_value",
             "start",
+            "n_knots",
+            "rounds",
+            "recompute_every",
         )
     }
-    if model.n_knots is not None:
-        f = tabulate(f, model.n_knots)
     return run_multiple_replicates(f, key=key, **(tissue | settings))
 
 

@@ -21,9 +21,10 @@ from jaxtyping import Array, Float
 from lateral._checks import check_callable, check_key, check_number, check_size
 from lateral._static import register_settings
 
-__all__ = ["HIDDEN_DIMS", "MLP", "RegulatoryFunction", "Table", "TanhInhibition", "tabulate"]
+__all__ = ["HIDDEN_DIMS", "MLP", "N_KNOTS", "RegulatoryFunction", "Table", "TanhInhibition", "tabulate"]
 
 HIDDEN_DIMS = (8, 8)
+N_KNOTS = 513
 
 
 class TanhInhibition(NamedTuple):
@@ -41,7 +42,7 @@ class TanhInhibition(NamedTuple):
 
 
 class Table(NamedTuple):
-    """f given by its values at equally spaced knots on [0, 1], with straight lines between them."""
+    """f given by its values at equally spaced knots on [0, 1], with straight lines between them, constant beyond."""
 
     values: Float[Array, " knot"]
 
@@ -49,20 +50,52 @@ class Table(NamedTuple):
         values = jnp.asarray(self.values)
         if values.ndim != 1 or values.shape[0] < 2:
             raise ValueError(f"a Table needs at least 2 values in one dimension, got shape {values.shape}")
-        position = jnp.clip(neighbour_mean, 0.0, 1.0) * (values.shape[0] - 1)
-        knot = jnp.minimum(position.astype(jnp.int32), values.shape[0] - 2)
-        left, right = values[knot], values[knot + 1]
-        return left + (position - knot) * (right - left)
+        # Not jnp.clip, whose slope exactly at 0 and 1 is half: a tissue sits there, and one side of it is real.
+        x = jnp.asarray(neighbour_mean)
+        x = jnp.where(x < 0.0, 0.0, jnp.where(x > 1.0, 1.0, x))
+        return interpolate(values, *locate(values, x))
 
 
-def tabulate(f: Callable, n_knots: int = 513) -> Table:
+def locate(values: Float[Array, " knot"], x: Float[Array, "*shape"]) -> tuple[Array, Float[Array, "*shape"]]:
+    """The knot to the left of x in [0, 1], and how far x is on the way to the next, from 0 to 1."""
+    position = x * (values.shape[0] - 1)
+    knot = jnp.minimum(position.astype(jnp.int32), values.shape[0] - 2)
+    return knot, position - knot
+
+
+def interpolate(values: Float[Array, " knot"], knot: Array, weight: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Linear interpolation between `knot` and the next."""
+    left, right = take(values, knot), take(values, knot + 1)
+    return left + weight * (right - left)
+
+
+def take(values: Float[Array, " knot"], knot: Array) -> Array:
+    """`values[knot]` without the checks of knots that are out of range or negative: `locate` gives none."""
+    return values.at[knot].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def tabulate(f: Callable, n_knots: int = N_KNOTS) -> Table:
     """`f` as a table of `n_knots` values, whose evaluation costs the same however large the network was.
 
     The error is that of linear interpolation, at most `max |f''| / (8 (n_knots - 1)²)`.
     """
     check_callable("f", f)
-    knots = jnp.linspace(0.0, 1.0, check_size("n_knots", n_knots, 2))
-    return Table(jnp.broadcast_to(f(knots), knots.shape))
+    return Table(checked_rate(f)(jnp.linspace(0.0, 1.0, check_size("n_knots", n_knots, 2))))
+
+
+def checked_rate(f: Callable) -> Callable:
+    """`f` with its result held to the shape of its argument; a constant rate may be a single number."""
+
+    def rate(neighbours):
+        rates = jnp.asarray(f(neighbours))
+        if rates.shape not in ((), neighbours.shape) or jnp.issubdtype(rates.dtype, jnp.complexfloating):
+            raise ValueError(
+                "f must return one real rate for each neighbour average: "
+                f"for an argument of shape {neighbours.shape} it returned {rates.dtype}{list(rates.shape)}"
+            )
+        return jnp.broadcast_to(rates.astype(neighbours.dtype), neighbours.shape)
+
+    return rate
 
 
 @register_settings("hidden_dims")

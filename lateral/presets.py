@@ -15,8 +15,6 @@ __all__ = ["METHODS", "PRESETS", "preset"]
 METHODS = ("evolution", "backprop")
 PRESETS = ("recipe", "guide")
 
-_N_KNOTS = 513
-
 
 def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[str, Any]]:
     """The model and the keyword arguments of `train_evolution` or `train_backprop`.
@@ -43,9 +41,9 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     of_training = {setting: value for setting, value in changes.items() if setting not in model_fields}
     if name == "guide":
         network = MLP(hidden_dims, input_centre=0.0, input_scale=1.0)
-        return Model(**{"network": network, "n_knots": _N_KNOTS} | of_model), of_training
+        return Model(**{"network": network} | of_model), of_training
 
-    of_model = {"network": MLP(hidden_dims, max_rate=5.0), "n_knots": _N_KNOTS} | of_model
+    of_model = {"network": MLP(hidden_dims, max_rate=5.0)} | of_model
     if method == "evolution":
         return Model(**of_model), of_training
     few_cells = of_model.get("n_cells", 0) <= MAX_CELLS_BERNOULLI

@@ -57,7 +57,7 @@ def test_entropies_and_information_add_up(small):
 def test_the_utilities_are_those_of_the_simulation_and_of_its_refinement(small, key):
     tissue = dict(n_cells=5, n_replicates=1000, n_steps=60, dt=0.05, noise_strength=0.1)
     for refine, utility in ((1, small.utility), (4, small.utility_refined)):
-        states = run_multiple_replicates(TanhInhibition(), **tissue, key=key, refine=refine)
+        states = run_multiple_replicates(TanhInhibition(), **tissue, key=key, refine=refine, n_knots=4097)
         assert utility == pytest.approx(float(compute_hard_utility(apply_threshold(states))[0]), abs=1e-9)
     assert small.utility_refined != small.utility
 

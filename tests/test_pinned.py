@@ -1,6 +1,7 @@
 """The constants of the model, held by a few stored numbers; `test_gate` proves that 2 % is enough to miss them.
 
-Utilities forgive small changes of the model. The states of a short simulation do not.
+Utilities forgive small changes of the model. The states of a short simulation do not. The numbers are those of the
+plain model in double precision, `tests/oracles.py`.
 """
 
 import jax
@@ -23,10 +24,10 @@ def test_fifty_steps_of_the_default_model_reach_the_stored_states():
     model = lateral.Model(n_steps=50, n_replicates=2)
     states = final_states(lateral.TanhInhibition(), model, jax.random.key(0))
     stored = [
-        [0.856338, 0.25709233, 0.58569586, 0.5137788, 0.26228312, 0.6606739, 0.28709394],
-        [0.0414497, 0.9117858, 0.27625266, 0.46061316, 0.71269244, 0.24212499, 0.8227127],
+        [0.5232784, 0.5130592, 0.5477782, 0.4369747, 0.3689482, 0.785991, 0.117589],
+        [0.1614304, 0.7877259, 0.2051519, 0.7864089, 0.207871, 0.6085372, 0.4184656],
     ]
-    np.testing.assert_allclose(states, stored, atol=1e-5)
+    np.testing.assert_allclose(states, stored, atol=2e-5)
 
 
 def test_the_default_start_is_the_stored_one():
@@ -39,7 +40,7 @@ def test_the_default_start_is_the_stored_one():
         noise_strength=0.0,
         key=jax.random.key(0),
     )[0, 0]
-    np.testing.assert_allclose(start, [0.5684628, 0.4364758, 0.4454356], atol=1e-6)
+    np.testing.assert_allclose(start, [0.4530433, 0.4873195, 0.5237474], atol=1e-6)
 
 
 def test_the_default_threshold_is_one_half():
@@ -56,4 +57,4 @@ def test_the_default_bandwidth_gives_the_stored_soft_utility():
 
 def test_the_default_loss_is_the_stored_one():
     model = lateral.Model(network=_Target(), n_steps=50, relaxation="raw")
-    assert lateral.compute_loss(None, model, jax.random.key(2)) == pytest.approx(-0.2125401, abs=1e-5)
+    assert lateral.compute_loss(None, model, jax.random.key(2)) == pytest.approx(-0.2096383, abs=1e-5)

@@ -1,0 +1,211 @@
+"""The engine: many steps of many replicates, and the gradient back through them. Everything simulates with it.
+
+It computes what a loop over `lateral.euler_maruyama_step` computes. What makes it fast, measured by `make bench`:
+
+- *Replicates in pairs.* One block of Threefry gives two words, and Box–Muller makes two normal numbers of them. A pair
+  of replicates is stored as one complex number, so that one fused loop writes both.
+- *f as a table.* f is a function of one number in [0, 1]. Tabulated once per simulation, it costs the same for any
+  network, and the gradient runs through the network once instead of once for each cell and step.
+- *A backward pass of its own.* The forward pass keeps one number for each state, the one before clipping, and the
+  backward pass computes the rest from it: 4 bytes for each replicate, cell and step, where autodiff of the plain step
+  keeps 32 with a table and more with a network. The result is that of autodiff, whose rules it writes out.
+
+`advance` is the one function that a kernel for an accelerator would replace: the noise is addressed by (key, step,
+cell, replicate), so that any order of computation gives the same tissue.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float, UInt32
+
+from lateral.network import Table, interpolate, locate, take
+from lateral.noise import Stream, paired_normal
+from lateral.step import mean_of_neighbours, mean_of_neighbours_transposed
+
+__all__ = ["Tissue", "advance", "advance_refined"]
+
+Pairs = Complex[Array, "cell pair"]
+
+
+class Tissue(NamedTuple):
+    """Numbers of the model, all traced."""
+
+    dt: Float[Array, ""]
+    noise_strength: Float[Array, ""]
+    edge_value: Float[Array, ""]
+
+    @property
+    def noise_scale(self):
+        """Standard deviation of the noise of one step."""
+        return self.noise_strength * jnp.sqrt(self.dt)
+
+
+def advance(
+    f: Callable,
+    pairs: Pairs,
+    tissue: Tissue,
+    stream: Stream,
+    first_step: UInt32[Array, ""],
+    *,
+    n_steps: int,
+    boundary: str,
+    rounds: int,
+) -> Pairs:
+    """States after `n_steps` more steps, the first of which is number `first_step`.
+
+    A `Table` takes the fast backward pass, which has no forward-mode derivative. Any other f is evaluated in each step
+    and differentiated by autodiff, which keeps the states and computes each step again on the way back.
+    """
+    scale, edge_value = tissue.noise_scale, tissue.edge_value
+    if isinstance(f, Table):
+        sizes, halves = (n_steps, boundary, rounds), (pairs.real, pairs.imag)
+        return jax.lax.complex(
+            *_advance_table(sizes, tissue.dt * f.values, halves, scale, edge_value, stream, first_step)
+        )
+    drift = _drift(f, tissue.dt)
+
+    def step(pairs, number):
+        return _move(drift, pairs, _normals(stream, number, pairs, rounds), scale, boundary, edge_value), None
+
+    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), pairs, _numbers(first_step, n_steps))[0]
+
+
+def advance_refined(f, pairs, tissue, stream, bridge, first_step, *, n_steps, boundary, rounds, refine) -> Pairs:
+    """`advance` with each step split into `refine` on the same Brownian path, whose bridge is drawn from `bridge`."""
+    drift, scale = _drift(f, tissue.dt / refine), tissue.noise_scale / math.sqrt(refine)
+
+    def step(pairs, number):
+        # Fine normals whose sum is sqrt(refine) times the coarse one (a Brownian bridge): with `left` of them to go
+        # and a sum `remaining`, the next is remaining / left + sqrt(1 - 1 / left) e, and the last is what remains.
+        # An inner scan, since the compiler would fuse the substeps and compute each neighbour again and again.
+        def bridge_step(carry, j):
+            pairs, remaining = carry
+            left = (refine - j).astype(pairs.real.dtype)
+            e = _normals(bridge, number * jnp.uint32(refine) + j, pairs, rounds)
+            z = remaining / left + jnp.sqrt(1.0 - 1.0 / left) * e
+            return (_move(drift, pairs, z, scale, boundary, tissue.edge_value), remaining - z), None
+
+        coarse = (pairs, math.sqrt(refine) * _normals(stream, number, pairs, rounds))
+        (pairs, remaining), _ = jax.lax.scan(bridge_step, coarse, jnp.arange(refine - 1, dtype=jnp.uint32))
+        return _move(drift, pairs, remaining, scale, boundary, tissue.edge_value), None
+
+    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), pairs, _numbers(first_step, n_steps))[0]
+
+
+def _numbers(first_step, n_steps):
+    return first_step + jnp.arange(n_steps, dtype=jnp.uint32)
+
+
+def _normals(stream, number, pairs, rounds) -> Pairs:
+    return paired_normal(stream, number, *pairs.shape, rounds).astype(pairs.dtype)
+
+
+def _both(function: Callable, pairs: Pairs, *others: Pairs) -> Pairs:
+    """A function of real arrays on both replicates of each pair."""
+    return jax.lax.complex(
+        function(pairs.real, *(x.real for x in others)), function(pairs.imag, *(x.imag for x in others))
+    )
+
+
+def _clip(states):
+    return jnp.clip(states, 0.0, 1.0)
+
+
+def _drift(f, dt):
+    """f(s̄) dt. A table is multiplied once instead of in each step."""
+    return partial(_lookup, dt * f.values) if isinstance(f, Table) else lambda neighbours: f(neighbours) * dt
+
+
+def _lookup(values, neighbours):
+    return interpolate(values, *locate(values, neighbours))
+
+
+def _move(drift, pairs, normals, scale, boundary, edge_value) -> Pairs:
+    """`lateral.step.euler_maruyama_step` of both replicates of each pair."""
+    return _both(_clip, _move_unclipped(drift, pairs, normals, scale, boundary, edge_value))
+
+
+def _move_unclipped(drift, pairs, normals, scale, boundary, edge_value) -> Pairs:
+    return _both(lambda s, z: s + drift(mean_of_neighbours(s, boundary, edge_value)) + scale * z, pairs, normals)
+
+
+# --- f as a table: a backward pass of its own
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _advance_table(sizes, increments, halves, scale, edge_value, stream, first_step):
+    """`increments` is the table of f(s̄) dt, `sizes` the number of steps, the boundary and the rounds."""
+    n_steps, boundary, rounds = sizes
+    drift = partial(_lookup, increments)
+
+    def step(pairs, number):
+        return _move(drift, pairs, _normals(stream, number, pairs, rounds), scale, boundary, edge_value), None
+
+    pairs = jax.lax.scan(step, jax.lax.complex(*halves), _numbers(first_step, n_steps))[0]
+    return pairs.real, pairs.imag
+
+
+def _advance_table_forward(sizes, increments, halves, scale, edge_value, stream, first_step):
+    """The same, keeping the states before clipping: they tell the states, and where the gradient stops."""
+    n_steps, boundary, rounds = sizes
+    drift = partial(_lookup, increments)
+
+    def step(unclipped, number):
+        normals = _normals(stream, number, unclipped, rounds)
+        moved = _move_unclipped(drift, _both(_clip, unclipped), normals, scale, boundary, edge_value)
+        return moved, unclipped
+
+    last, history = jax.lax.scan(step, jax.lax.complex(*halves), _numbers(first_step, n_steps))
+    return (_clip(last.real), _clip(last.imag)), (increments, history, last, edge_value, stream, first_step)
+
+
+def _advance_table_backward(sizes, residuals, cotangents):
+    """Reverse-mode rules of `s' = clip(s + f(s̄) dt + σ sqrt(dt) z)` with f dt a table, written out.
+
+    The cotangent of f(s̄) dt goes to the two knots on either side of s̄ with the weights of the interpolation, and on
+    to s̄ with the slope between them. `of_neighbours`, the cotangent of s̄, is handed to the neighbours at the start of
+    the next iteration instead of the end of this one: a stencil of an array in memory is cheap, while a stencil of one
+    that is being computed would compute it again for each of its terms.
+    """
+    n_steps, boundary, rounds = sizes
+    increments, history, last, edge_value, stream, first_step = residuals
+    slopes = (increments[1:] - increments[:-1]) * (increments.shape[0] - 1)
+    no_table = jnp.zeros(increments.shape, last.dtype)  # real part: to the knot itself, imaginary part: to the next
+
+    def side_by_side(pairs):
+        return jnp.concatenate([pairs.real, pairs.imag], axis=1)
+
+    def step(carry, history_and_number):
+        cotangent, of_neighbours, after, table, of_scale, of_edge = carry
+        pairs, number = history_and_number
+        before = side_by_side(pairs)
+        cotangent = cotangent + mean_of_neighbours_transposed(of_neighbours, boundary)
+        (cotangent,) = jax.vjp(_clip, after)[1](cotangent)
+        knot, weight = locate(increments, mean_of_neighbours(_clip(before), boundary, edge_value))
+        to_next = weight * cotangent
+        table = table + no_table.at[knot].add(
+            jax.lax.complex(cotangent - to_next, to_next), mode="promise_in_bounds", wrap_negative_indices=False
+        )
+        of_neighbours = cotangent * take(slopes, knot)
+        # The compiler removes what the caller does not differentiate by, and then draws no noise.
+        of_scale = of_scale + jnp.sum(cotangent * side_by_side(_normals(stream, number, pairs, rounds)))
+        if boundary == "pinned":
+            of_edge = of_edge + 0.5 * jnp.sum(of_neighbours[0] + of_neighbours[-1])
+        return (cotangent, of_neighbours, before, table, of_scale, of_edge), None
+
+    cotangent = jnp.concatenate(cotangents, axis=1)
+    zero = jnp.zeros((), increments.dtype)
+    carry = (cotangent, jnp.zeros_like(cotangent), side_by_side(last), no_table, zero, zero)
+    carry, _ = jax.lax.scan(step, carry, (history, _numbers(first_step, n_steps)), reverse=True)
+    cotangent, of_neighbours, _, table, of_scale, of_edge = carry
+    cotangent = cotangent + mean_of_neighbours_transposed(of_neighbours, boundary)
+    of_increments = table.real + jnp.roll(table.imag, 1)  # the last knot has no next: nothing wraps around
+    return of_increments, tuple(jnp.split(cotangent, 2, axis=1)), of_scale, of_edge, None, None
+
+
+_advance_table.defvjp(_advance_table_forward, _advance_table_backward)

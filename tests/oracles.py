@@ -1,0 +1,90 @@
+"""The model once more, as plain as possible, in NumPy: what the package is held against."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def threefry_2x32(key, counter, rounds):
+    """Threefry-2x32 as Salmon et al. (2011) state it, one block of Python's unbounded integers at a time."""
+    mask = 2**32 - 1
+    schedule = [*key, key[0] ^ key[1] ^ 0x1BD11BDA]
+    x, y = (counter[0] + schedule[0]) & mask, (counter[1] + schedule[1]) & mask
+    for number in range(rounds):
+        turn = (13, 15, 26, 6, 17, 29, 16, 24)[number % 8]
+        x = (x + y) & mask
+        y = ((y << turn | y >> (32 - turn)) & mask) ^ x
+        if number % 4 == 3:
+            x = (x + schedule[(number // 4 + 1) % 3]) & mask
+            y = (y + schedule[(number // 4 + 2) % 3] + number // 4 + 1) & mask
+    return x, y
+
+
+def blocks(key, step, n_cells, n_replicates):
+    """Both words of the block of each pair of replicates and each cell, `(pair, cell, word)`."""
+    words = [int(word) for word in jax.random.key_data(key)]
+    n_pairs = (n_replicates + 1) // 2
+    counted = [threefry_2x32(words, (step, index), 13) for index in range(n_pairs * n_cells)]
+    return np.array(counted, np.uint32).reshape(n_pairs, n_cells, 2)
+
+
+def normals(key, step, n_cells, n_replicates, rounds=13):
+    """Standard normal numbers `(replicate, cell)`: Box-Muller in double precision, or those of `jax.random`."""
+    if rounds == 20:
+        z = jax.random.normal(jax.random.fold_in(key, step), (n_replicates, n_cells), jnp.float32)
+        return np.asarray(z, np.float64)
+    word = blocks(key, step, n_cells, n_replicates).astype(np.float64)
+    radius = np.sqrt(-2.0 * np.log((np.floor(word[..., 0] / 2.0) + 0.5) / 2.0**31))
+    angle = 2.0 * np.pi * word[..., 1] / 2.0**32
+    z = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return z.reshape(-1, n_cells)[:n_replicates]
+
+
+def uniforms(key, n_cells, n_replicates, rounds=13):
+    """Uniform numbers of the start `(replicate, cell)`: the upper 23 bits of a word."""
+    if rounds == 20:
+        return np.asarray(jax.random.uniform(key, (n_replicates, n_cells), jnp.float32), np.float64)
+    word = np.moveaxis(blocks(key, 0, n_cells, n_replicates), 2, 1).reshape(-1, n_cells)[:n_replicates]
+    return (word >> np.uint32(9)) / 2.0**23
+
+
+def neighbour_mean(row, boundary, edge_value):
+    """One tissue, one cell at a time."""
+    n = len(row)
+    means = []
+    for i in range(n):
+        if boundary == "ring":
+            neighbours = [row[(i - 1) % n], row[(i + 1) % n]]
+        else:
+            neighbours = [row[j] for j in (i - 1, i + 1) if 0 <= j < n]
+            if boundary == "pinned":
+                neighbours += [edge_value] * (2 - len(neighbours))
+        means.append(sum(neighbours) / len(neighbours) if neighbours else 0.0)
+    return means
+
+
+def euler_maruyama(
+    f,
+    *,
+    n_cells,
+    n_replicates,
+    n_steps,
+    dt,
+    noise_strength,
+    key,
+    boundary="free",
+    edge_value=0.0,
+    start=(0.4, 0.6),
+    rounds=13,
+    n_knots=None,
+):
+    """The whole model, `(replicate, time, cell)`; `f` is evaluated exactly."""
+    start_key, noise_key, _ = jax.random.split(key, 3)
+    states = start[0] + (start[1] - start[0]) * uniforms(start_key, n_cells, n_replicates, rounds)
+    trajectory = [states]
+    for step in range(n_steps):
+        z = normals(noise_key, step, n_cells, n_replicates, rounds)
+        rates = f(np.array([neighbour_mean(row, boundary, edge_value) for row in states]))
+        states = np.clip(states + rates * dt + noise_strength * np.sqrt(dt) * z, 0.0, 1.0)
+        trajectory.append(states)
+    return np.stack(trajectory, axis=1)
