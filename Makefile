@@ -11,12 +11,14 @@ test notebooks: export JAX_PLATFORMS := cpu
 test notebooks: export JAX_ENABLE_X64 := 0
 test notebooks: export MPLBACKEND :=
 
-.PHONY: help setup lab test notebooks lock clean
+.PHONY: help setup lab test notebooks bench bench-quick lock clean
 
 help:
 	@echo "make lab        open JupyterLab on the first notebook (options: ARGS=\"--no-browser --port 8899\")"
 	@echo "make test       ruff, unit tests, and every notebook run again and compared with its stored outputs"
 	@echo "make notebooks  execute all notebooks in place and clean their metadata"
+	@echo "make bench      measure the speed beside plain JAX, diffrax, Numba and NumPy, and write the tables of README.md"
+	@echo "make bench-quick  its main rows in two minutes, printed only"
 	@echo "make lock       write requirements.lock anew from pyproject.toml (newest versions: ARGS=--upgrade)"
 	@echo "make clean      remove .venv and the caches"
 	@echo "PYTHON=/path/to/python chooses the Python, which must be >= 3.11."
@@ -40,6 +42,15 @@ test: setup
 
 notebooks: setup
 	.venv/bin/python tools/execute_notebooks.py
+
+# The peers are extras: installed on first use, with everything else held to the lock.
+bench bench-quick: export JAX_PLATFORMS := $(or $(JAX_PLATFORMS),cpu)
+bench bench-quick: setup
+	@.venv/bin/python -c "import diffrax, numba" 2>/dev/null || { \
+	    if uv --version >/dev/null 2>&1; then installer="uv pip install --python .venv/bin/python"; \
+	    else installer=".venv/bin/python -m pip install --no-input --disable-pip-version-check"; fi; \
+	    $$installer --constraint requirements.lock --no-build-isolation --editable ".[bench]"; }
+	.venv/bin/python benchmarks/speed.py $(if $(filter bench-quick,$@),--quick)
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock: uv is needed to write requirements.lock" >&2; exit 1; }

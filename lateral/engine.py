@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, UInt32
 
-from lateral.network import Table, interpolate, locate, take
+from lateral.network import Table, locate, take
 from lateral.noise import Stream, paired_normal
 from lateral.step import mean_of_neighbours, mean_of_neighbours_transposed
 
@@ -70,7 +70,8 @@ def advance(
     drift = _drift(f, tissue.dt)
 
     def step(pairs, number):
-        return _move(drift, pairs, _normals(stream, number, pairs, rounds), scale, boundary, edge_value), None
+        neighbours = _neighbours(pairs, boundary, edge_value)
+        return _clip(_move(drift, pairs, neighbours, scale * _normals(stream, number, pairs, rounds))), None
 
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), pairs, _numbers(first_step, n_steps))[0]
 
@@ -78,6 +79,9 @@ def advance(
 def advance_refined(f, pairs, tissue, stream, bridge, first_step, *, n_steps, boundary, rounds, refine) -> Pairs:
     """`advance` with each step split into `refine` on the same Brownian path, whose bridge is drawn from `bridge`."""
     drift, scale = _drift(f, tissue.dt / refine), tissue.noise_scale / math.sqrt(refine)
+
+    def substep(pairs, normals):
+        return _clip(_move(drift, pairs, _neighbours(pairs, boundary, tissue.edge_value), scale * normals))
 
     def step(pairs, number):
         # Fine normals whose sum is sqrt(refine) times the coarse one (a Brownian bridge): with `left` of them to go
@@ -88,11 +92,11 @@ def advance_refined(f, pairs, tissue, stream, bridge, first_step, *, n_steps, bo
             left = (refine - j).astype(pairs.real.dtype)
             e = _normals(bridge, number * jnp.uint32(refine) + j, pairs, rounds)
             z = remaining / left + jnp.sqrt(1.0 - 1.0 / left) * e
-            return (_move(drift, pairs, z, scale, boundary, tissue.edge_value), remaining - z), None
+            return (substep(pairs, z), remaining - z), None
 
         coarse = (pairs, math.sqrt(refine) * _normals(stream, number, pairs, rounds))
         (pairs, remaining), _ = jax.lax.scan(bridge_step, coarse, jnp.arange(refine - 1, dtype=jnp.uint32))
-        return _move(drift, pairs, remaining, scale, boundary, tissue.edge_value), None
+        return substep(pairs, remaining), None
 
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), pairs, _numbers(first_step, n_steps))[0]
 
@@ -105,33 +109,42 @@ def _normals(stream, number, pairs, rounds) -> Pairs:
     return paired_normal(stream, number, *pairs.shape, rounds).astype(pairs.dtype)
 
 
-def _both(function: Callable, pairs: Pairs, *others: Pairs) -> Pairs:
+def _neighbours(pairs, boundary, edge_value) -> Pairs:
+    return mean_of_neighbours(pairs, boundary, jax.lax.complex(edge_value, edge_value))
+
+
+def _both(function: Callable, *arrays: Pairs) -> Pairs:
     """A function of real arrays on both replicates of each pair."""
-    return jax.lax.complex(
-        function(pairs.real, *(x.real for x in others)), function(pairs.imag, *(x.imag for x in others))
-    )
+    return jax.lax.complex(function(*(x.real for x in arrays)), function(*(x.imag for x in arrays)))
 
 
-def _clip(states):
+def _move(drift, pairs, neighbours, noise) -> Pairs:
+    """One Euler–Maruyama step before clipping."""
+    return _both(lambda s, x, z: s + drift(x) + z, pairs, neighbours, noise)
+
+
+def _clip(pairs) -> Pairs:
+    return _both(_clip_states, pairs)
+
+
+def _clip_states(states):
     return jnp.clip(states, 0.0, 1.0)
 
 
-def _drift(f, dt):
-    """f(s̄) dt. A table is multiplied once instead of in each step."""
-    return partial(_lookup, dt * f.values) if isinstance(f, Table) else lambda neighbours: f(neighbours) * dt
+def _drift(f: Callable, dt) -> Callable:
+    """f(s̄) dt as a function of s̄. A table is multiplied once instead of in each step."""
+    return _lookup(dt * f.values) if isinstance(f, Table) else lambda neighbours: f(neighbours) * dt
 
 
-def _lookup(values, neighbours):
-    return interpolate(values, *locate(values, neighbours))
+def _lookup(values) -> Callable:
+    """Linear interpolation. The rises between knots are an array of their own: two look-ups at the same place."""
+    rises = values[1:] - values[:-1]
 
+    def interpolate(neighbours):
+        knot, weight = locate(values, neighbours)
+        return take(values, knot) + weight * take(rises, knot)
 
-def _move(drift, pairs, normals, scale, boundary, edge_value) -> Pairs:
-    """`lateral.step.euler_maruyama_step` of both replicates of each pair."""
-    return _both(_clip, _move_unclipped(drift, pairs, normals, scale, boundary, edge_value))
-
-
-def _move_unclipped(drift, pairs, normals, scale, boundary, edge_value) -> Pairs:
-    return _both(lambda s, z: s + drift(mean_of_neighbours(s, boundary, edge_value)) + scale * z, pairs, normals)
+    return interpolate
 
 
 # --- f as a table: a backward pass of its own
@@ -141,27 +154,33 @@ def _move_unclipped(drift, pairs, normals, scale, boundary, edge_value) -> Pairs
 def _advance_table(sizes, increments, halves, scale, edge_value, stream, first_step):
     """`increments` is the table of f(s̄) dt, `sizes` the number of steps, the boundary and the rounds."""
     n_steps, boundary, rounds = sizes
-    drift = partial(_lookup, increments)
+    drift = _lookup(increments)
 
-    def step(pairs, number):
-        return _move(drift, pairs, _normals(stream, number, pairs, rounds), scale, boundary, edge_value), None
+    # The neighbour means are carried along: computed from finished states, they are not fused with the look-up.
+    def step(carry, number):
+        pairs, neighbours = carry
+        pairs = _clip(_move(drift, pairs, neighbours, scale * _normals(stream, number, pairs, rounds)))
+        return (pairs, _neighbours(pairs, boundary, edge_value)), None
 
-    pairs = jax.lax.scan(step, jax.lax.complex(*halves), _numbers(first_step, n_steps))[0]
+    pairs = jax.lax.complex(*halves)
+    carry = (pairs, _neighbours(pairs, boundary, edge_value))
+    (pairs, _), _ = jax.lax.scan(step, carry, _numbers(first_step, n_steps))
     return pairs.real, pairs.imag
 
 
 def _advance_table_forward(sizes, increments, halves, scale, edge_value, stream, first_step):
     """The same, keeping the states before clipping: they tell the states, and where the gradient stops."""
     n_steps, boundary, rounds = sizes
-    drift = partial(_lookup, increments)
+    drift = _lookup(increments)
 
     def step(unclipped, number):
-        normals = _normals(stream, number, unclipped, rounds)
-        moved = _move_unclipped(drift, _both(_clip, unclipped), normals, scale, boundary, edge_value)
-        return moved, unclipped
+        pairs = _clip(unclipped)
+        neighbours = _neighbours(pairs, boundary, edge_value)
+        return _move(drift, pairs, neighbours, scale * _normals(stream, number, pairs, rounds)), unclipped
 
     last, history = jax.lax.scan(step, jax.lax.complex(*halves), _numbers(first_step, n_steps))
-    return (_clip(last.real), _clip(last.imag)), (increments, history, last, edge_value, stream, first_step)
+    pairs = _clip(last)
+    return (pairs.real, pairs.imag), (increments, history, last, edge_value, stream, first_step)
 
 
 def _advance_table_backward(sizes, residuals, cotangents):
@@ -185,8 +204,8 @@ def _advance_table_backward(sizes, residuals, cotangents):
         pairs, number = history_and_number
         before = side_by_side(pairs)
         cotangent = cotangent + mean_of_neighbours_transposed(of_neighbours, boundary)
-        (cotangent,) = jax.vjp(_clip, after)[1](cotangent)
-        knot, weight = locate(increments, mean_of_neighbours(_clip(before), boundary, edge_value))
+        (cotangent,) = jax.vjp(_clip_states, after)[1](cotangent)
+        knot, weight = locate(increments, mean_of_neighbours(_clip_states(before), boundary, edge_value))
         to_next = weight * cotangent
         table = table + no_table.at[knot].add(
             jax.lax.complex(cotangent - to_next, to_next), mode="promise_in_bounds", wrap_negative_indices=False

@@ -53,7 +53,8 @@ class Table(NamedTuple):
         # Not jnp.clip, whose slope exactly at 0 and 1 is half: a tissue sits there, and one side of it is real.
         x = jnp.asarray(neighbour_mean)
         x = jnp.where(x < 0.0, 0.0, jnp.where(x > 1.0, 1.0, x))
-        return interpolate(values, *locate(values, x))
+        knot, weight = locate(values, x)
+        return take(values, knot) + weight * take(values[1:] - values[:-1], knot)
 
 
 def locate(values: Float[Array, " knot"], x: Float[Array, "*shape"]) -> tuple[Array, Float[Array, "*shape"]]:
@@ -61,12 +62,6 @@ def locate(values: Float[Array, " knot"], x: Float[Array, "*shape"]) -> tuple[Ar
     position = x * (values.shape[0] - 1)
     knot = jnp.minimum(position.astype(jnp.int32), values.shape[0] - 2)
     return knot, position - knot
-
-
-def interpolate(values: Float[Array, " knot"], knot: Array, weight: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Linear interpolation between `knot` and the next."""
-    left, right = take(values, knot), take(values, knot + 1)
-    return left + weight * (right - left)
 
 
 def take(values: Float[Array, " knot"], knot: Array) -> Array:
