@@ -198,7 +198,7 @@ def _run(
     """Check everything, then simulate; `every=None` keeps the final states only."""
     check_callable("f", f)
     n_cells, n_replicates = check_size("n_cells", n_cells), check_size("n_replicates", n_replicates)
-    check_number("first_replicate", first_replicate, minimum=0)
+    check_number("first_replicate", first_replicate, minimum=0.0)
     last = n_replicates
     if not is_traced(first_replicate):
         if first_replicate % 2:

@@ -106,7 +106,7 @@ def _numbers(first_step, n_steps):
 
 
 def _normals(stream, number, pairs, rounds) -> Pairs:
-    return paired_normal(stream, number, *pairs.shape, rounds).astype(pairs.dtype)
+    return paired_normal(stream, number, *pairs.shape, rounds)
 
 
 def _neighbours(pairs, boundary, edge_value) -> Pairs:

@@ -10,7 +10,8 @@ the time step; `jax.random.normal` would write an array of normals to memory in 
 | 13 (default), enough for the crush batteries (Salmon et al. 2011, table 2) | two replicates | Box–Muller |
 | 20 | one replicate | inverse error function |
 
-With 20 rounds the numbers are those of `jax.random`, bit for bit, at half the speed:
+With 20 rounds the random bits are those of `jax.random`, bit for bit, and the normal numbers too, but for the last
+digit, which the compiler may round differently; at half the speed:
 
     standard_normal(key, step, n_cells, n_replicates, rounds=20)
         == jax.random.normal(jax.random.fold_in(key, step), (n_replicates, n_cells)).T
@@ -70,7 +71,11 @@ def make_stream(key: Array, first_pair: UInt32[Array, ""] | int = 0) -> Stream:
 def standard_normal(
     key: Array, step: UInt32[Array, ""], n_cells: int, n_replicates: int, rounds: int = 13
 ) -> Float[Array, "cell replicate"]:
-    """Standard normal numbers of one time step, float32, independent over steps, cells and replicates."""
+    """Standard normal numbers of one time step, independent over steps, cells and replicates.
+
+    Single precision, or double where JAX computes in it (only the arithmetic: the random bits are the same, and with
+    20 rounds the numbers of `jax.random.normal` in single precision).
+    """
     pairs = paired_normal(make_stream(key), step, n_cells, -(-n_replicates // 2), rounds)
     return unpair(pairs)[:, :n_replicates]
 
@@ -78,13 +83,13 @@ def standard_normal(
 def paired_normal(
     stream: Stream, step: UInt32[Array, ""], n_cells: int, n_pairs: int, rounds: int
 ) -> Complex[Array, "cell pair"]:
-    """Standard normal numbers of one time step for pairs of replicates, complex64."""
+    """Standard normal numbers of one time step for pairs of replicates."""
     words, other_words = _words(stream, step, n_cells, n_pairs, rounds)
     if rounds == 20:
-        return jax.lax.complex(_normal_of_jax(words), _normal_of_jax(other_words))
+        return jax.lax.complex(_normal_of_jax(words), _normal_of_jax(other_words)).astype(jnp.result_type(complex))
     # Box & Muller (1958): 31 bits for the radius, at most 6.7, and 32 for the angle.
-    uniform = (_signed(words >> jnp.uint32(1)) + jnp.float32(0.5)) * jnp.float32(2.0**-31)
-    radius = jnp.sqrt(jnp.float32(-2.0) * jnp.log(uniform))
+    uniform = (_signed(words >> jnp.uint32(1)) + 0.5) * 2.0**-31
+    radius = jnp.sqrt(-2.0 * jnp.log(uniform))
     quarter_turn = jnp.uint32(1 << 30)
     return jax.lax.complex(radius * _cosine(other_words), radius * _cosine(other_words - quarter_turn))
 
@@ -109,7 +114,7 @@ def unpair(pairs: Complex[Array, "cell pair"]) -> Float[Array, "cell replicate"]
 
 def _words(stream, step, n_cells, n_pairs, rounds):
     """Two arrays of random words, `(cell, pair)`."""
-    *key, first_pair = stream
+    key, first_pair = stream[:2], stream[2]
     cell = jax.lax.broadcasted_iota(jnp.uint32, (n_cells, n_pairs), 0)
     pair = first_pair + jax.lax.broadcasted_iota(jnp.uint32, (n_cells, n_pairs), 1)
     if rounds == 13:
@@ -123,20 +128,20 @@ def _words(stream, step, n_cells, n_pairs, rounds):
         replicate = pair * jnp.uint32(2) + jnp.uint32(half)
         words = threefry_2x32(key, (jnp.zeros_like(cell), replicate * jnp.uint32(n_cells) + cell), rounds)
         halves.append(words[0] ^ words[1])
-    return halves
+    return tuple(halves)
 
 
 def _signed(words):
-    return words.astype(jnp.int32).astype(jnp.float32)
+    return words.astype(jnp.int32).astype(jnp.result_type(float))
 
 
 def _cosine(words):
     """cos(2 pi w / 2^32) for 32-bit words w, as sin(2 pi y) with |y| <= 1/4."""
-    y = jnp.float32(0.25) - jnp.abs(_signed(words)) * jnp.float32(2.0**-32)
+    y = 0.25 - jnp.abs(_signed(words)) * 2.0**-32
     square = y * y
-    series = jnp.float32(_SINE[-1])
+    series = _SINE[-1]
     for coefficient in _SINE[-2::-1]:
-        series = series * square + jnp.float32(coefficient)
+        series = series * square + coefficient
     return y * series
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from lateral.dynamics import euler_maruyama_step
+from lateral.step import euler_maruyama_step
 
 TESTS = Path(__file__).parent
 CHECKED = (
