@@ -19,6 +19,7 @@ from lateral.backprop import (
 from lateral.dynamics import neighbour_mean, run_multiple_replicates, run_trajectories
 from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
 from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
+from lateral.gradients import FiniteDifferences, Pathwise, Score
 from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP, RegulatoryFunction, Table, TanhInhibition, tabulate
 from lateral.presets import preset
@@ -46,9 +47,12 @@ __all__ = [
     "Evaluation",
     "EvolutionState",
     "EvolutionStrategy",
+    "FiniteDifferences",
     "Model",
+    "Pathwise",
     "RegulatoryFunction",
     "Run",
+    "Score",
     "Table",
     "TanhInhibition",
     "TimeStepWarning",

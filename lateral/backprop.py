@@ -23,8 +23,9 @@ from jaxtyping import Array, Float
 
 from lateral._checks import check_choice, check_key, check_number, check_size
 from lateral._progress import chunks, scan_chunk
-from lateral.model import Model, check_model, final_states, hard_scores, soft_utility
-from lateral.network import RegulatoryFunction, initial_parameters
+from lateral.gradients import ESTIMATORS, Pathwise, Score, loss_and_scores
+from lateral.model import Model, check_model
+from lateral.network import initial_parameters
 from lateral.runs import Run
 
 __all__ = [
@@ -67,7 +68,7 @@ def compute_loss(params: Any, model: Model, key: Array) -> Float[Array, ""]:
         model: tissue, network and relaxation; see `Model`.
         key: random key of the initial states and of the noise.
     """
-    return _loss_and_scores(params, model, check_key(key))[0]
+    return loss_and_scores(params, model, check_key(key))[0]
 
 
 def make_train_step(optimizer: optax.GradientTransformation) -> Callable:
@@ -108,6 +109,7 @@ def train_backprop(
     n_batches: int = 1,
     n_training_steps: int | None = None,
     noise_curriculum: str = "constant",
+    gradient: Callable | None = None,
     optimizer: optax.GradientTransformation | None = None,
     initial_params: Any = None,
     chunk_size: int = 25,
@@ -127,6 +129,8 @@ def train_backprop(
         noise_curriculum: how the noise changes over training, a factor on the model's:
             `"constant"` 1; `"guide"` 1 + epoch / n_epochs, the guide's formula; `"rising"` from 0 to 1;
             `"falling"` from 3 to 1.
+        gradient: estimator of the gradient, `lateral.gradients.Pathwise()` by default, `Score()` or
+            `FiniteDifferences()`; a new decay or step does not recompile.
         optimizer: any optax optimiser instead of Adam; it brings its own learning rate and clipping.
         initial_params: start from these instead of `network.init`.
         chunk_size: epochs per jitted call; only the progress bar sees it.
@@ -151,9 +155,14 @@ def train_backprop(
     rate_setting = "schedule" if callable(learning_rate) else float(learning_rate)
     if clip_norm is not None:
         check_number("clip_norm", clip_norm, above=0.0)
+    gradient = Pathwise() if gradient is None else gradient
+    if not isinstance(gradient, ESTIMATORS):
+        raise ValueError(f"gradient must be Pathwise(), Score() or FiniteDifferences(), got {gradient!r}")
     factor = NOISE_CURRICULA[noise_curriculum]
     noise = float(model.noise_strength) * np.array([factor(epoch / n_epochs) for epoch in range(n_epochs)])
 
+    if isinstance(gradient, Score) and not noise.min() > 0.0:
+        raise ValueError(f"the score estimator needs noise_strength > 0 in every epoch, got {noise.min():g}")
     init_key, run_key = jax.random.split(check_key(key))
     params = initial_parameters(model.network, init_key) if initial_params is None else initial_params
     params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
@@ -175,7 +184,7 @@ def train_backprop(
         }
         clip = jnp.asarray(clip_norm or 1.0, float)
         carry, record = _run_epochs(
-            carry, training_model, run_key, schedule, clip, optimizer=optimizer, n_batches=n_batches
+            carry, training_model, gradient, run_key, schedule, clip, optimizer=optimizer, n_batches=n_batches
         )
         good = np.asarray(record.pop("good"))
         records.append(jax.tree.map(lambda x, good=good: np.asarray(x)[good], record))
@@ -189,6 +198,7 @@ def train_backprop(
         "n_batches": n_batches,
         "n_training_steps": n_training_steps,
         "noise_curriculum": noise_curriculum,
+        "gradient": {"estimator": type(gradient).__name__} | _numbers(gradient),
     }
     n_good = len(history["loss"])
     params = carry[0] if n_good == n_epochs else carry[2]
@@ -201,6 +211,10 @@ def train_backprop(
             n_good,
         )
     return run
+
+
+def _numbers(gradient) -> dict[str, float]:
+    return {name: float(value) for name, value in dataclasses.asdict(gradient).items()}
 
 
 @lru_cache
@@ -231,25 +245,22 @@ def _learning_rates(learning_rate, n_epochs: int) -> np.ndarray:
     return rates
 
 
-def _loss_and_scores(params, model, key):
-    states = final_states(RegulatoryFunction(model.network, params), model, key)
-    return -soft_utility(states, model)[0], hard_scores(states, model)
-
-
 @partial(jax.jit, static_argnames=("optimizer", "n_batches"))
-def _run_epochs(carry, model, key, schedule, clip_norm, *, optimizer, n_batches):
+def _run_epochs(carry, model, gradient, key, schedule, clip_norm, *, optimizer, n_batches):
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def mean_loss(params, model, key):
-        batch_loss = jax.vmap(_loss_and_scores, in_axes=(None, None, 0))
-        losses, scores = batch_loss(params, model, jax.random.split(key, n_batches))
-        return jnp.mean(losses), jax.tree.map(jnp.mean, scores)
+    def mean_gradient(params, model, key):
+        if n_batches == 1:
+            return gradient(params, model, jax.random.split(key, 1)[0])
+        batch = jax.vmap(gradient, in_axes=(None, None, 0))(params, model, jax.random.split(key, n_batches))
+        return jax.tree.map(lambda x: jnp.mean(x, axis=0), batch)
 
     def one_epoch(carry, now):
         params, opt_state, last_good, _ = carry
         noisy = dataclasses.replace(model, noise_strength=now["noise_strength"])
         epoch_key = jax.random.fold_in(key, now["epoch"])
-        (loss, scores), grads = jax.value_and_grad(mean_loss, has_aux=True)(params, noisy, epoch_key)
+        grads, scores = mean_gradient(params, noisy, epoch_key)
+        loss = scores["loss"]
         norm = optax.tree.norm(grads)
         updates, new_opt_state = optimizer.update(
             grads, opt_state, params, learning_rate=now["learning_rate"], clip_norm=clip_norm
@@ -262,7 +273,7 @@ def _run_epochs(carry, model, key, schedule, clip_norm, *, optimizer, n_batches)
             (optax.apply_updates(params, updates), new_opt_state, params),
             (params, opt_state, last_good),
         )
-        record = {"loss": loss, **scores, "gradient_norm": norm, "good": good}
+        record = {**scores, "gradient_norm": norm, "good": good}
         record |= {name: now[name] for name in ("learning_rate", "noise_strength")}
         return (params, opt_state, last_good, good), record
 

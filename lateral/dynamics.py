@@ -247,27 +247,23 @@ def _simulate(arrays, key, numbers, initial, *, f, sizes):
     f = combine(arrays, f)
     if not isinstance(f, Table):
         f = checked_rate(f) if sizes.n_knots is None else tabulate(f, sizes.n_knots)
-    start_key, noise_key, bridge_key = jax.random.split(key, 3)
-    n_pairs = -(-sizes.n_replicates // 2)
     first_pair = jnp.asarray(numbers.first_replicate).astype(jnp.uint32) // jnp.uint32(2)
-    if initial is None:
-        low, high = numbers.start
-        uniform = paired_uniform(make_stream(start_key, first_pair), sizes.n_cells, n_pairs, sizes.rounds)
-        initial = low + (high - low) * unpair(uniform).astype(low.dtype)
+    pairs, stream, bridge = begin(key, sizes.n_cells, sizes.n_replicates, numbers.start, sizes.rounds, first_pair)
+    if initial is not None:
+        pairs = pair(initial)
     move = partial(
         advance if sizes.refine == 1 else advance_refined,
         f,
         tissue=numbers.tissue,
-        stream=make_stream(noise_key, first_pair),
+        stream=stream,
         boundary=sizes.boundary,
         rounds=sizes.rounds,
-        **({} if sizes.refine == 1 else {"bridge": make_stream(bridge_key, first_pair), "refine": sizes.refine}),
+        **({} if sizes.refine == 1 else {"bridge": bridge, "refine": sizes.refine}),
     )
 
     def states_of(pairs):
         return unpair(pairs).T[: sizes.n_replicates]
 
-    pairs = pair(initial)
     if sizes.every is None:
         return states_of(_in_segments(move, pairs, jnp.uint32(0), sizes.n_steps, sizes.recompute_every))
 
@@ -278,6 +274,16 @@ def _simulate(arrays, key, numbers, initial, *, f, sizes):
     first_steps = jnp.arange(0, sizes.n_steps, sizes.every, dtype=jnp.uint32)
     later = jax.lax.scan(keep, pairs, first_steps)[1]
     return jnp.moveaxis(jnp.concatenate([states_of(pairs)[None], later]), 0, 1)
+
+
+def begin(key, n_cells, n_replicates, start, rounds, first_pair=0):
+    """Initial states in pairs, the stream of the noise, and that of Brownian bridges."""
+    start_key, noise_key, bridge_key = jax.random.split(key, 3)
+    uniform = paired_uniform(make_stream(start_key, first_pair), n_cells, -(-n_replicates // 2), rounds)
+    low, high = start
+    dtype = jnp.result_type(float)
+    initial = [low + (high - low) * half.astype(dtype) for half in (uniform.real, uniform.imag)]
+    return jax.lax.complex(*initial), make_stream(noise_key, first_pair), make_stream(bridge_key, first_pair)
 
 
 def _in_segments(move: Callable, pairs, first_step, n_steps: int, length: int | None):

@@ -147,6 +147,45 @@ def _lookup(values) -> Callable:
     return interpolate
 
 
+def accumulate_score(table, pairs, tissue, stream, advantages, *, chunk_steps, boundary, rounds):
+    """Sum over steps, cells and replicates of `advantage z sqrt(dt) / σ ∂f(s̄)/∂knot`, one number for each knot.
+
+    The derivative of the log probability of the noisy path by the table, each chunk of `chunk_steps` steps of each
+    replicate weighted by its own advantage (`advantages`: `(chunk, pair)`, the two replicates of a pair in one complex
+    number). The simulation is that of `advance`, drawn again from its addresses.
+    """
+    scale = tissue.noise_scale
+    increments = tissue.dt * table.values
+    drift = _lookup(increments)
+    no_table = jnp.zeros(increments.shape, pairs.dtype)
+
+    def step(carry, number):
+        pairs, neighbours, table, advantage = carry
+        normals = _normals(stream, number, pairs, rounds)
+        for x, z, a in (
+            (neighbours.real, normals.real, advantage.real),
+            (neighbours.imag, normals.imag, advantage.imag),
+        ):
+            knot, weight = locate(increments, x)
+            both = a[None] * z
+            to_next = weight * both
+            table = table + no_table.at[knot].add(
+                jax.lax.complex(both - to_next, to_next), mode="promise_in_bounds", wrap_negative_indices=False
+            )
+        pairs = _clip(_move(drift, pairs, neighbours, scale * normals))
+        return (pairs, _neighbours(pairs, boundary, tissue.edge_value), table, advantage), None
+
+    def chunk(carry, first_step_and_advantage):
+        first_step, advantage = first_step_and_advantage
+        carry = jax.lax.scan(step, (*carry, advantage), _numbers(first_step, chunk_steps))[0]
+        return carry[:3], None
+
+    first_steps = jnp.arange(advantages.shape[0], dtype=jnp.uint32) * jnp.uint32(chunk_steps)
+    carry = (pairs, _neighbours(pairs, boundary, tissue.edge_value), no_table)
+    table = jax.lax.scan(chunk, carry, (first_steps, advantages))[0][2]
+    return jnp.sqrt(tissue.dt) / tissue.noise_strength * (table.real + jnp.roll(table.imag, 1))
+
+
 # --- f as a table: a backward pass of its own
 
 

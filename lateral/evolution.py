@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int
 from lateral._checks import check_key, check_number, check_size
 from lateral._progress import chunks, scan_chunk
 from lateral._static import register_settings
-from lateral.model import Model, check_model, final_states, hard_scores
+from lateral.model import Model, check_model, final_states, hard_objective, hard_scores
 from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.runs import Run
 
@@ -119,7 +119,7 @@ class EvolutionStrategy:
 def population_fitness(
     population: Any, model: Model, key: Array
 ) -> tuple[Float[Array, " population"], Float[Array, " population"]]:
-    """Hard utility and alternation of every network of a population, all on the same noise.
+    """Hard utility (by `model.objective`) and alternation of every network of a population, all on the same noise.
 
     Args:
         population: parameters with a leading population axis on every leaf.
@@ -194,8 +194,8 @@ def train_evolution(
 @jax.jit
 def _population_fitness(population, model, key):
     def score(params):
-        scores = hard_scores(final_states(RegulatoryFunction(model.network, params), model, key), model)
-        return scores["utility"], scores["alternation"]
+        states = final_states(RegulatoryFunction(model.network, params), model, key)
+        return hard_objective(states, model), hard_scores(states, model)["alternation"]
 
     return jax.vmap(score)(population)
 

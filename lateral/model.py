@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -17,23 +18,26 @@ from lateral._static import register_settings
 from lateral.dynamics import START, run_multiple_replicates
 from lateral.network import MLP, N_KNOTS, check_network
 from lateral.noise import ROUNDS
+from lateral.numerics import binary_entropy
 from lateral.utility import (
     MAX_CELLS_BERNOULLI,
     THRESHOLD,
     apply_threshold,
     compute_bernoulli_utility,
     compute_soft_utility,
+    influence,
     soften_fates,
     unchecked_scores,
 )
 
-__all__ = ["RELAXATIONS", "Model", "final_states", "hard_scores", "soft_utility"]
+__all__ = ["OBJECTIVES", "RELAXATIONS", "Model", "final_states", "hard_scores", "soft_utility"]
 
+OBJECTIVES = ("ensemble", "tissue")
 RELAXATIONS = ("straight_through", "raw", "kernel", "bernoulli")
 
 
 @register_settings(
-    "n_cells", "n_replicates", "n_steps", "boundary", "relaxation", "n_knots", "rounds", "recompute_every"
+    "n_cells", "n_replicates", "n_steps", "boundary", "objective", "relaxation", "n_knots", "rounds", "recompute_every"
 )
 @dataclass(frozen=True)
 class Model:
@@ -50,6 +54,9 @@ class Model:
         edge_value: ghost neighbour of a pinned row, in [0, 1].
         start: initial states are uniform between these two numbers.
         threshold: fate 1 means state >= threshold, in [0, 1].
+        objective: what training climbs. `"ensemble"`: U as the paper has it, with the fates of all replicates pooled,
+            of which a consensus is an optimum too; `"tissue"`: the same with the entropy of fates taken inside each
+            replicate and averaged, for which a consensus is worth nothing. Reported is always U of the ensemble.
         relaxation: what stands in for hard fates when a gradient is needed.
             `"straight_through"`: hard fates with the gradient of the identity, compared by the kernel;
             `"raw"`: the states themselves, compared by the kernel;
@@ -70,6 +77,7 @@ class Model:
     edge_value: ArrayLike = 0.0
     start: tuple = START
     threshold: ArrayLike = THRESHOLD
+    objective: str = "ensemble"
     relaxation: str = "straight_through"
     soft_bandwidth: ArrayLike = 0.1
     soft_width: ArrayLike = 0.1
@@ -87,6 +95,7 @@ class Model:
         check_number("edge_value", self.edge_value, minimum=0.0, maximum=1.0)
         object.__setattr__(self, "start", check_range("start", self.start))
         check_number("threshold", self.threshold, minimum=0.0, maximum=1.0)
+        check_choice("objective", self.objective, OBJECTIVES)
         check_choice("relaxation", self.relaxation, RELAXATIONS)
         if self.relaxation == "bernoulli" and self.n_cells > MAX_CELLS_BERNOULLI:
             raise ValueError(
@@ -129,17 +138,35 @@ def final_states(f: Callable, model: Model, key: Array, **settings) -> Float[Arr
 
 
 def soft_utility(states: Float[Array, "replicate cell"], model: Model) -> tuple[Array, Array, Array]:
-    """`(utility, s_pat, s_rep)` of final states, relaxed as the model says so that it has a gradient."""
-    if model.relaxation == "straight_through":
-        return compute_soft_utility(apply_threshold(states, model.threshold), model.soft_bandwidth)
+    """`(utility, s_pat, s_rep)` of final states, relaxed as the model says so that it has a gradient.
+
+    With the objective `"tissue"` s_pat is the mean entropy of the fates inside each replicate.
+    """
     if model.relaxation == "raw":
-        return compute_soft_utility(states, model.soft_bandwidth)
-    fates = soften_fates(states, model.soft_width, model.threshold)
-    if model.relaxation == "kernel":
-        return compute_soft_utility(fates, model.soft_bandwidth)
-    return compute_bernoulli_utility(fates)
+        fates = states
+    elif model.relaxation == "straight_through":
+        fates = apply_threshold(states, model.threshold)
+    else:
+        fates = soften_fates(states, model.soft_width, model.threshold)
+    if model.relaxation == "bernoulli":
+        utility, s_pat, s_rep = compute_bernoulli_utility(fates)
+    else:
+        utility, s_pat, s_rep = compute_soft_utility(fates, model.soft_bandwidth)
+    if model.objective == "tissue":
+        s_pat = jnp.mean(binary_entropy(jnp.mean(fates, axis=1)))
+        utility = s_pat - s_rep
+    return utility, s_pat, s_rep
 
 
 def hard_scores(states: Float[Array, "replicate cell"], model: Model) -> dict[str, Array]:
-    """`utility` (hard) and `alternation` of final states, without a gradient."""
-    return unchecked_scores(apply_threshold(jax.lax.stop_gradient(states), model.threshold), model.boundary)
+    """`utility` (hard, of the ensemble) and `alternation` of final states, without a gradient."""
+    return unchecked_scores(hard_fates(states, model), model.boundary)
+
+
+def hard_objective(states: Float[Array, "replicate cell"], model: Model) -> Array:
+    """The objective of the model with hard fates."""
+    return influence(hard_fates(states, model), model.objective)[0]
+
+
+def hard_fates(states: Float[Array, "replicate cell"], model: Model) -> Float[Array, "replicate cell"]:
+    return apply_threshold(jax.lax.stop_gradient(states), model.threshold)

@@ -223,6 +223,29 @@ def unchecked_scores(fates: Float[Array, "replicate cell"], boundary: str) -> di
     }
 
 
+def influence(
+    fates: Float[Array, "replicate cell"], objective: str
+) -> tuple[Float[Array, ""], Float[Array, " replicate"]]:
+    """Value of an objective, and the change of it for each replicate by which its share of the ensemble grows.
+
+    U is a function of the frequencies P of patterns, and `r` its derivative by P of the pattern of each replicate, up
+    to a constant: `r = S_pat part + log2(P) / N`, with `S_pat part = log2((1 - p) / p) p_r` for the fates pooled over
+    replicates (`"ensemble"`) and `H(p_r)` for the entropy inside each replicate (`"tissue"`).
+    """
+    n_replicates, n_cells = fates.shape
+    group = pattern_groups(fates)
+    counts = jnp.zeros(n_replicates, fates.dtype).at[group].add(1.0)[group]
+    log_frequency = jnp.log2(counts / n_replicates)
+    share = jnp.mean(fates, axis=1)
+    if objective == "tissue":
+        of_fates = binary_entropy(share)
+        s_pat = jnp.mean(of_fates)
+    else:
+        s_pat, slope = jax.value_and_grad(binary_entropy)(jnp.mean(share))
+        of_fates = slope * share
+    return s_pat + jnp.mean(log_frequency) / n_cells, of_fates + log_frequency / n_cells
+
+
 def _check_patterns(patterns: ArrayLike) -> Float[Array, "replicate cell"]:
     array = check_fates("patterns", check_matrix("patterns", patterns))
     return array.astype(float)
@@ -257,6 +280,15 @@ def _count_patterns(fates: Float[Array, "replicate cell"]):
     group = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(changes)])
     sizes = jnp.zeros_like(shares).at[group].add(1.0)
     return sizes[group], shares
+
+
+def pattern_groups(fates: Float[Array, "replicate cell"]) -> Int[Array, " replicate"]:
+    """A number below R for each replicate, the same for the same pattern."""
+    words = _pattern_words(fates)
+    *words, order = jax.lax.sort([*words, jnp.arange(fates.shape[0])], num_keys=len(words))
+    changes = sum((word[1:] != word[:-1]).astype(jnp.int32) for word in words) > 0
+    group = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(changes, dtype=jnp.int32)])
+    return jnp.zeros_like(group).at[order].set(group)
 
 
 def _n_patterns(counts):

@@ -249,6 +249,7 @@ def test_all_options_together_are_the_loop_by_hand():
         "n_batches": 3,
         "n_training_steps": 7,
         "noise_curriculum": "guide",
+        "gradient": {"estimator": "Pathwise"},
     }
 
 

@@ -1,0 +1,196 @@
+"""Gradient estimators: how the utility changes with the rule, estimated from simulated tissues.
+
+Three answers to the same question, behind one interface:
+
+    gradient, scores = estimator(params, model, key)       # gradient of the *loss*, to be given to an optimiser
+
+`Pathwise` estimates the gradient of the *relaxed* utility of R replicates, through every step of the simulation. Its
+bias is that of the relaxation: soft fates are not fates. Its variance comes from the few tissues that sit between two
+patterns, whose gradients explode while all others vanish (Metz et al. 2021; Suh et al. 2022).
+
+`Score` estimates the gradient of the *hard* utility of infinitely many replicates. Its bias is O(patterns / R), and
+with `decay` below 1 that of a critic which sees the pattern only. Its variance comes from the noise of every step,
+weighted by what became of the tissue.
+
+`FiniteDifferences` estimates the gradient of the hard utility of R replicates, smoothed over a Gaussian around the
+parameters. Its bias is O(step²); its variance comes from the random directions, since the same noise ahead and behind
+cancels much of the rest (Salimans et al. 2017).
+
+`Score` is the likelihood ratio of the Euler–Maruyama chain (Yang & Kushner 1991; Williams 1992): a rule that pushes a
+cell where the noise happened to push it makes that noise likelier. Each step's noise counts as much as the tissue did
+better than expected from then on. What is expected is the critic, and both are made of the replicates themselves; see
+the class.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from lateral._checks import check_number, check_size, is_traced
+from lateral._static import register_settings
+from lateral.dynamics import begin
+from lateral.engine import Tissue, accumulate_score, advance
+from lateral.model import Model, final_states, hard_fates, hard_objective, hard_scores, soft_utility
+from lateral.network import N_KNOTS, RegulatoryFunction, tabulate
+from lateral.noise import unpair
+from lateral.utility import influence, pattern_groups
+
+__all__ = ["ESTIMATORS", "FiniteDifferences", "Pathwise", "Score"]
+
+
+@register_settings()
+@dataclass(frozen=True)
+class Pathwise:
+    """Backpropagation through the simulation, with noise held fixed and fates relaxed (`Model.relaxation`)."""
+
+    def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
+        (loss, scores), gradient = jax.value_and_grad(loss_and_scores, has_aux=True)(params, model, key)
+        return gradient, {"loss": loss} | scores
+
+
+@register_settings("n_chunks")
+@dataclass(frozen=True)
+class Score:
+    """Score estimator of the hard utility with a critic.
+
+    With z the standard normal number of a cell in a step, and A the advantage of its replicate in that stretch of time,
+
+        dU/dθ = mean over replicates of the sum over steps and cells of A z sqrt(dt) / σ df(s̄)/dθ.
+
+    The return of a replicate is its influence on U (`utility.influence`). The critic values the pattern that it shows
+    at the start of each of `n_chunks` stretches by the mean return of the *other* replicates with that pattern. A is
+    the generalised advantage (Schulman et al. 2016): the sum of the changes of value from then on, each stretch
+    further weighted once more by `decay`. Once the pattern no longer changes A is 0: late noise drops out by itself.
+
+    `decay=1` is unbiased up to O(patterns / R), since the value of the others does not depend on a replicate's own
+    noise. Below 1 the noise of a stretch is credited with what happens soon, which is far less noisy, and biased as the
+    pattern is not the whole state.
+
+    Attributes:
+        n_chunks: stretches of time of equal length, >= 1; the largest divisor of `n_steps` up to this number is taken.
+        decay: in [0, 1].
+    """
+
+    n_chunks: int = 20
+    decay: ArrayLike = 0.7
+
+    def __post_init__(self):
+        check_size("n_chunks", self.n_chunks)
+        check_number("decay", self.decay, minimum=0.0, maximum=1.0)
+
+    def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
+        if not is_traced(model.noise_strength) and not float(model.noise_strength) > 0.0:
+            raise ValueError(
+                "the score estimator needs noise_strength > 0, got 0: without noise no path is likelier than another; "
+                "use Pathwise"
+            )
+        n_chunks = max(n for n in range(1, self.n_chunks + 1) if model.n_steps % n == 0)
+        chunk_steps = model.n_steps // n_chunks
+        table, pull_back = jax.vjp(
+            lambda params: tabulate(RegulatoryFunction(model.network, params), model.n_knots or N_KNOTS), params
+        )
+        tissue = Tissue(*(jnp.asarray(x, float) for x in (model.dt, model.noise_strength, model.edge_value)))
+        pairs, stream, _ = begin(key, model.n_cells, model.n_replicates, model.start, model.rounds)
+        settings = dict(boundary=model.boundary, rounds=model.rounds)
+
+        def states(pairs):
+            return unpair(pairs).T[: model.n_replicates]
+
+        def chunk(now, number):
+            later = advance(
+                table, now, tissue, stream, number * jnp.uint32(chunk_steps), n_steps=chunk_steps, **settings
+            )
+            return later, pattern_groups(hard_fates(states(now), model))
+
+        end, groups = jax.lax.scan(chunk, pairs, jnp.arange(n_chunks, dtype=jnp.uint32))
+        value, returns = influence(hard_fates(states(end), model), model.objective)
+        advantages = self._advantages(groups, returns) / model.n_replicates
+        padding = pairs.shape[1] * 2 - model.n_replicates
+        advantages = jnp.pad(advantages, ((0, 0), (0, padding)))
+        of_table = accumulate_score(
+            table,
+            pairs,
+            tissue,
+            stream,
+            jax.lax.complex(advantages[:, ::2], advantages[:, 1::2]),
+            chunk_steps=chunk_steps,
+            **settings,
+        )
+        (gradient,) = pull_back(type(table)(-of_table))
+        return gradient, {"loss": -value} | hard_scores(states(end), model)
+
+    def _advantages(self, groups, returns):
+        """`(chunk, replicate)`; groups number the patterns at the start of each chunk."""
+        n_replicates = returns.shape[0]
+        of_all_others = (jnp.sum(returns) - returns) / max(n_replicates - 1, 1)
+
+        def expected(group):
+            size = jnp.zeros_like(returns).at[group].add(1.0)[group]
+            total = jnp.zeros_like(returns).at[group].add(returns)[group]
+            return jnp.where(size > 1.0, (total - returns) / jnp.maximum(size - 1.0, 1.0), of_all_others)
+
+        values = jax.vmap(expected)(groups)
+        changes = jnp.concatenate([values[1:], returns[None]]) - values
+
+        def add(later, change):
+            now = change + self.decay * later
+            return now, now
+
+        return jax.lax.scan(add, jnp.zeros_like(returns), changes, reverse=True)[1]
+
+
+@register_settings("n_directions")
+@dataclass(frozen=True)
+class FiniteDifferences:
+    """Hard utility ahead and behind along random directions, on the same noise: evolution strategies' gradient.
+
+    The mean over Gaussian directions d of `d (U(θ + step d) - U(θ - step d)) / (2 step)` (Salimans et al. 2017).
+
+    Attributes:
+        n_directions: random directions, >= 1; each costs two simulations.
+        step: > 0, in units of the parameters.
+    """
+
+    n_directions: int = 10
+    step: ArrayLike = 0.1
+
+    def __post_init__(self):
+        check_size("n_directions", self.n_directions)
+        check_number("step", self.step, above=0.0)
+
+    def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
+        direction_key, key = jax.random.split(key)
+        leaves, treedef = jax.tree.flatten(params)
+
+        def states_at(params):
+            return final_states(RegulatoryFunction(model.network, params), model, key)
+
+        def one_direction(key):
+            keys = jax.random.split(key, len(leaves))
+            direction = jax.tree.unflatten(
+                treedef, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+            )
+
+            def objective_at(distance):
+                return hard_objective(states_at(jax.tree.map(lambda x, d: x + distance * d, params, direction)), model)
+
+            ahead, behind = objective_at(self.step), objective_at(-self.step)
+            return jax.tree.map(lambda d: (behind - ahead) / (2.0 * self.step) * d, direction)
+
+        along = jax.lax.map(one_direction, jax.random.split(direction_key, self.n_directions))
+        gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), along)
+        states = states_at(params)
+        return gradient, {"loss": -hard_objective(states, model)} | hard_scores(states, model)
+
+
+ESTIMATORS = (Pathwise, Score, FiniteDifferences)
+
+
+def loss_and_scores(params: Any, model: Model, key: Array) -> tuple[Array, dict[str, Array]]:
+    """Negative relaxed utility, and hard scores of the same tissues."""
+    states = final_states(RegulatoryFunction(model.network, params), model, key)
+    return -soft_utility(states, model)[0], hard_scores(states, model)

@@ -1,0 +1,219 @@
+"""Gradient estimators against brute force, against each other's definitions, and against estimators that are wrong."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lateral import FiniteDifferences, Model, Pathwise, Score, compute_loss, train_backprop
+from lateral import utility as utility_module
+from lateral.model import final_states, hard_objective, soft_utility
+from lateral.network import RegulatoryFunction
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
+
+
+class Line:
+    """f = gain (1/2 - s̄) + shift, two numbers."""
+
+    def init(self, key):
+        return {"gain": jnp.asarray(0.0), "shift": jnp.asarray(0.0)}
+
+    def apply(self, params, x):
+        return params["gain"] * (0.5 - x) + params["shift"]
+
+
+LINE = {"gain": jnp.asarray(1.0), "shift": jnp.asarray(0.2)}
+SMALL = Model(network=Line(), n_cells=2, n_replicates=100_000, n_steps=20, dt=0.1, noise_strength=0.3)
+N_BATCHES = 8
+
+
+def mean_and_error(draws):
+    draws = np.asarray(draws, float)
+    return draws.mean(axis=0), draws.std(axis=0, ddof=1) / math.sqrt(len(draws))
+
+
+def flat(tree):
+    return jnp.stack([tree["gain"], tree["shift"]])
+
+
+@pytest.fixture(scope="module", params=["ensemble", "tissue"])
+def brute_force(request):
+    """Central differences of the hard objective on 2 x 8 x 100,000 tissues with the same noise ahead and behind."""
+    model = dataclasses.replace(SMALL, objective=request.param)
+    step = 0.03
+
+    @jax.jit
+    def one(key, name):
+        def at(distance):
+            params = {k: v + distance * (name == i) for i, (k, v) in enumerate(LINE.items())}
+            return hard_objective(final_states(RegulatoryFunction(Line(), params), model, key), model)
+
+        return (at(step) - at(-step)) / (2.0 * step)
+
+    with jax.enable_x64(False):
+        keys = jax.random.split(jax.random.key(7), 2 * N_BATCHES)
+        draws = [[float(one(key, name)) for name in range(2)] for key in keys]
+    return model, *mean_and_error(draws)
+
+
+def estimate(estimator, model, factor=1.0):
+    with jax.enable_x64(False):
+        gradient = jax.jit(lambda key: -flat(estimator(LINE, model, key)[0]))
+        draws = [factor * gradient(key) for key in jax.random.split(jax.random.key(11), N_BATCHES)]
+        return mean_and_error(draws)
+
+
+def distance_in_errors(ours, theirs):
+    return np.abs(ours[0] - theirs[0]) / np.hypot(ours[1], theirs[1])
+
+
+def test_the_score_with_decay_1_is_the_derivative_of_the_utility(brute_force):
+    model, *theirs = brute_force
+    ours = estimate(Score(n_chunks=10, decay=1.0), model)
+    assert (theirs[1] < 0.05 * np.abs(theirs[0])).all() and (ours[1] < 0.05 * np.abs(theirs[0])).all()
+    assert (distance_in_errors(ours, theirs) < 3.0).all()
+
+
+def test_wrong_scores_are_told_from_the_derivative(brute_force):
+    """A critic that discounts too much, and a weight without sqrt(dt)."""
+    model, *theirs = brute_force
+    discounted = estimate(Score(n_chunks=10, decay=0.2), model)
+    assert distance_in_errors(discounted, theirs).max() > 3.0
+    unscaled = estimate(Score(n_chunks=10, decay=1.0), model, factor=1.0 / math.sqrt(0.1))
+    assert distance_in_errors(unscaled, theirs).max() > 3.0
+
+
+def test_finite_differences_along_random_directions_agree_too(brute_force):
+    model, *theirs = brute_force
+    ours = estimate(FiniteDifferences(n_directions=20, step=0.03), model)
+    assert (distance_in_errors(ours, theirs) < 3.5).all()
+
+
+def test_the_critic_lowers_the_variance():
+    """The same estimate with one stretch, whose critic knows the initial pattern only, is noisier."""
+    model = dataclasses.replace(SMALL, n_replicates=2000, n_steps=40)
+    blind, seeing = (estimate(Score(n_chunks=n, decay=1.0), model)[1] for n in (1, 20))
+    assert (estimate(Score(n_chunks=20, decay=0.5), model)[1] < 0.8 * blind).all()
+    assert seeing.shape == blind.shape
+
+
+@pytest.mark.parametrize("objective", ["ensemble", "tissue"])
+def test_the_influence_is_the_derivative_by_the_weight_of_a_replicate(objective):
+    """Written out for weighted replicates: the change of the objective when the share of one grows and of all others
+    falls in proportion is its influence less the mean influence."""
+    fates = np.random.default_rng(0).integers(0, 2, (12, 3)).astype(float)
+
+    def weighted(weights):
+        weights = weights / weights.sum()
+        frequency = {}
+        for row, weight in zip(fates, weights, strict=True):
+            frequency[tuple(row)] = frequency.get(tuple(row), 0.0) + weight
+
+        def entropy(ps):
+            return -sum(p * math.log2(p) for p in ps if p > 0)
+
+        s_rep = entropy(frequency.values()) / 3
+        shares = fates.mean(axis=1)
+        if objective == "ensemble":
+            p = float(weights @ shares)
+            return entropy([p, 1 - p]) - s_rep
+        return float(sum(w * entropy([p, 1 - p]) for w, p in zip(weights, shares, strict=True))) - s_rep
+
+    value, influence = utility_module.influence(jnp.asarray(fates), objective)
+    assert float(value) == pytest.approx(weighted(np.ones(12)), abs=1e-12)
+    for r in range(12):
+        step = 1e-5
+        change = [weighted(np.ones(12) + s * step * (np.arange(12) == r)) for s in (1, -1)]
+        slope = (change[0] - change[1]) / (2.0 * step) * 12
+        assert float(influence[r] - influence.mean()) == pytest.approx(slope, abs=1e-7)
+
+
+def test_groups_are_those_of_equal_patterns():
+    fates = np.random.default_rng(1).integers(0, 2, (50, 40)).astype(float)
+    fates[::3] = fates[0]
+    groups = np.asarray(utility_module.pattern_groups(jnp.asarray(fates)))
+    same = (fates[:, None] == fates[None]).all(axis=2)
+    np.testing.assert_array_equal(groups[:, None] == groups[None], same)
+
+
+def test_the_tissue_objective_gives_nothing_for_a_consensus():
+    """Half the tissues on, half off: U = 6/7 pooled, -1/7 inside; both alternating rows: H(3/7) less 1/7 inside."""
+    consensus = jnp.repeat(jnp.array([[0.0], [1.0]]), 7, axis=1)
+    alternating = jnp.stack([jnp.arange(7) % 2, (jnp.arange(7) + 1) % 2]).astype(float)
+    h = -(3 / 7) * math.log2(3 / 7) - (4 / 7) * math.log2(4 / 7)
+    for fates, objective, expected in (
+        (consensus, "ensemble", 6 / 7),
+        (consensus, "tissue", -1 / 7),
+        (alternating, "ensemble", 6 / 7),
+        (alternating, "tissue", h - 1 / 7),
+    ):
+        model = Model(objective=objective, relaxation="bernoulli", soft_width=1e-3)
+        assert float(hard_objective(fates, model)) == pytest.approx(expected, abs=1e-6)
+        assert float(soft_utility(fates, model)[0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_pathwise_is_the_gradient_of_the_loss(key):
+    model = dataclasses.replace(SMALL, n_replicates=30, relaxation="bernoulli", objective="tissue")
+    gradient, scores = Pathwise()(LINE, model, key)
+    assert float(scores["loss"]) == pytest.approx(float(compute_loss(LINE, model, key)), abs=1e-12)
+    np.testing.assert_allclose(flat(gradient), flat(jax.grad(compute_loss)(LINE, model, key)), atol=1e-12)
+
+
+@pytest.mark.parametrize("boundary", ["ring", "pinned"])
+@pytest.mark.parametrize("n_replicates", [64, 65])
+def test_the_score_runs_on_any_boundary_and_any_number_of_replicates(key, boundary, n_replicates):
+    settings = dict(n_cells=5, boundary=boundary, edge_value=1.0, n_replicates=n_replicates, n_steps=17)
+    model = dataclasses.replace(SMALL, **settings)
+    gradient, scores = Score(n_chunks=5)(LINE, model, key)
+    assert np.isfinite(flat(gradient)).all() and np.abs(flat(gradient)).min() > 0.0
+    expected = hard_objective(final_states(RegulatoryFunction(Line(), LINE), model, key), model)
+    assert float(scores["loss"]) == pytest.approx(-float(expected), abs=1e-12)
+
+
+def test_training_by_the_score_climbs_from_a_rule_that_does_nothing(float32):
+    """Cells diffuse on their own at first: no pattern, U near 0. Inhibition is found."""
+    model = Model(network=Line(), n_replicates=500, n_steps=200, dt=0.05, objective="tissue", noise_strength=0.3)
+    run = train_backprop(model, key=jax.random.key(0), n_epochs=60, learning_rate=0.1, gradient=Score())
+    assert run.history["utility"][0] < 0.3
+    assert run.history["utility"][-10:].mean() > 0.5
+    assert run.history["alternation"][-10:].mean() > 0.85
+    assert run.settings["gradient"] == {"estimator": "Score", "n_chunks": 20.0, "decay": pytest.approx(0.7)}
+
+
+def test_a_new_decay_does_not_recompile(float32, count_traces):
+    counted = count_traces(Line().apply)
+
+    class Network(Line):
+        apply = staticmethod(counted)
+
+    model = Model(network=Network(), n_replicates=10, n_steps=20)
+    train_backprop(model, key=jax.random.key(0), n_epochs=2, gradient=Score(decay=0.5))
+    with counted.no_new_trace():
+        train_backprop(model, key=jax.random.key(0), n_epochs=2, gradient=Score(decay=0.9))
+
+
+MISTAKES = {
+    "no noise": (lambda key: Score()(LINE, Model(network=Line(), noise_strength=0.0), key), "needs noise_strength > 0"),
+    "no noise while training": (
+        lambda key: train_backprop(Model(network=Line()), key=key, gradient=Score(), noise_curriculum="rising"),
+        "needs noise_strength > 0 in every epoch, got 0",
+    ),
+    "decay": (lambda key: Score(decay=1.5), "decay must be <= 1, got 1.5"),
+    "chunks": (lambda key: Score(n_chunks=0), "n_chunks must be >= 1, got 0"),
+    "step": (lambda key: FiniteDifferences(step=0.0), "step must be > 0, got 0"),
+    "directions": (lambda key: FiniteDifferences(n_directions=1.5), "n_directions must be a whole number"),
+    "gradient": (lambda key: train_backprop(key=key, gradient="score"), "gradient must be Pathwise"),
+    "objective": (lambda key: Model(objective="both"), "objective must be one of 'ensemble', 'tissue', got 'both'"),
+}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_refused(name, key):
+    mistake, message = MISTAKES[name]
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        mistake(key)
