@@ -25,7 +25,8 @@ from lateral._checks import BOUNDARIES
 from lateral.backprop import NOISE_CURRICULA, TrainingDiverged, train_backprop
 from lateral.evaluation import Evaluation, evaluate
 from lateral.evolution import EvolutionStrategy, train_evolution
-from lateral.model import RELAXATIONS
+from lateral.gradients import FiniteDifferences, Pathwise, Score
+from lateral.model import OBJECTIVES, RELAXATIONS
 from lateral.presets import METHODS, PRESETS, preset
 from lateral.runs import Run, load_run, save_run
 from lateral.utility import UndersampledWarning, estimate_utility
@@ -60,6 +61,7 @@ _TRAINING_OPTIONS = {
         ("soft-width", float, "width of the soft fates"),
     ),
 }
+GRADIENTS = {"pathwise": Pathwise, "score": Score, "finite-differences": FiniteDifferences}
 _STRATEGY = ("population_size", "n_parents", "mutation_strength")
 
 
@@ -111,6 +113,8 @@ def train_and_evaluate(
     strategy = {name: changes.pop(name) for name in _STRATEGY if name in changes}
     if strategy:
         changes["strategy"] = EvolutionStrategy(**strategy)
+    if isinstance(changes.get("gradient"), str):
+        changes["gradient"] = GRADIENTS[changes["gradient"]]()
     model, settings = preset(method, preset_name, **changes)
     train = train_evolution if method == "evolution" else train_backprop
     train_key, test_key = jax.random.split(_key(seed))
@@ -188,8 +192,10 @@ def _parser() -> argparse.ArgumentParser:
         _add(sub, _TRAINING_OPTIONS[method])
         sub.add_argument("--boundary", choices=BOUNDARIES)
         sub.add_argument("--start", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the initial states")
+        sub.add_argument("--objective", choices=OBJECTIVES, help="utility of the ensemble, or inside each tissue")
         sub.add_argument("--hidden-dims", type=int, nargs="+", metavar="UNITS", help="units of each hidden layer")
         if method == "backprop":
+            sub.add_argument("--gradient", choices=tuple(GRADIENTS), help="estimator of the gradient")
             sub.add_argument("--relaxation", choices=RELAXATIONS)
             sub.add_argument("--noise-curriculum", choices=tuple(NOISE_CURRICULA))
 

@@ -87,6 +87,16 @@ def test_options_of_evolution_reach_the_strategy(run_cli, tmp_path):
     assert (settings["population_size"], settings["n_parents"], settings["mutation_strength"]) == (6, 2, 0.3)
 
 
+@pytest.mark.parametrize("gradient", ["pathwise", "score", "finite-differences"])
+def test_the_estimator_and_the_objective_reach_the_trainer(run_cli, tmp_path, gradient):
+    options = ["--gradient", gradient, "--objective", "tissue", "--n-epochs", 2]
+    status, _, err = run_cli("train", "backprop", "--out", tmp_path / "r.npz", *options, *SMALL)
+    assert status == 0, err
+    run = lateral.load_run(tmp_path / "r.npz")
+    assert run.settings["gradient"]["estimator"].lower() == gradient.replace("-", "")
+    assert run.model.objective == "tissue"
+
+
 def test_options_of_backprop_reach_the_trainer(run_cli, tmp_path):
     options = ["--learning-rate", 0.5, "--clip-norm", 2, "--n-batches", 2, "--n-training-steps", 20]
     options += ["--relaxation", "kernel", "--soft-bandwidth", 0.2, "--noise-curriculum", "guide", "--start", 0.2, 0.8]

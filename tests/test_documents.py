@@ -20,6 +20,8 @@ def test_python_examples_run(name, tmp_path, monkeypatch):
     """All blocks of a document one after another, as a reader would paste them."""
     full = {function: getattr(lateral, function) for function in ("preset", "evaluate", "Model")}
 
+    train = lateral.train_backprop
+
     def small_preset(method, **changes):
         model, settings = full["preset"](method, n_replicates=16, n_steps=20, **changes)
         length = "n_generations" if method == "evolution" else "n_epochs"
@@ -30,6 +32,7 @@ def test_python_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.setattr(
         lateral, "evaluate", lambda f, model, *, key: full["evaluate"](f, model, key=key, n_replicates=50)
     )
+    monkeypatch.setattr(lateral, "train_backprop", lambda *args, **kw: train(*args, **kw | {"n_epochs": 2}))
     monkeypatch.setattr(lateral, "Model", lambda **settings: full["Model"](n_replicates=8, n_steps=10, **settings))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), flags=re.DOTALL)
     assert blocks

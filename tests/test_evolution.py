@@ -252,3 +252,18 @@ def test_evolution_starts_around_given_parameters():
     run = evolve(n_generations=1, chunk_size=1, strategy=strategy, initial_params={"gain": 3.0, "shift": 0.5})
     assert float(run.params["gain"]) == pytest.approx(3.0, abs=0.005)
     assert float(run.regulatory_function(0.0)) == pytest.approx(0.5 * 3.0 + 0.5, abs=0.008)
+
+
+def test_the_fitness_follows_the_objective(key):
+    """An activating rule makes a consensus: worth much in the ensemble, nothing inside each tissue."""
+
+    class Activation:
+        def apply(self, gain, x):
+            return gain * (x - 0.5)
+
+    model = Model(network=Activation(), n_replicates=400, n_steps=300, objective="tissue")
+    population = jnp.array([10.0, -10.0])
+    inside, _ = population_fitness(population, model, key)
+    pooled, _ = population_fitness(population, dataclasses.replace(model, objective="ensemble"), key)
+    assert inside[0] < 0.1 < 0.5 < inside[1]
+    assert pooled.min() > 0.5
