@@ -26,7 +26,7 @@ class Line:
         return params["gain"] * (0.5 - x) + params["shift"]
 
 
-LINE = {"gain": jnp.asarray(1.0), "shift": jnp.asarray(0.2)}
+LINE = {"gain": np.float32(1.0), "shift": np.float32(0.2)}
 SMALL = Model(network=Line(), n_cells=2, n_replicates=100_000, n_steps=20, dt=0.1, noise_strength=0.3)
 N_BATCHES = 8
 
