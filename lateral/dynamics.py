@@ -105,7 +105,8 @@ def run_multiple_replicates(
         initial_states: `(cell,)` or `(replicate, cell)` in [0, 1], instead of `start`.
         refine: split each step into this many on the *same* Brownian path, to see what the time step does.
         n_knots: f is tabulated with so many knots, >= 2, and interpolated linearly, with an error of at most
-            `max |f''| / (8 (n_knots - 1)²)`; a jump of f is smeared over one interval. None evaluates f in each step.
+            `max |f''| / (8 (n_knots - 1)²)`; a jump of f is smeared over one interval. None evaluates f in each step,
+            which also allows forward-mode derivatives.
         rounds: of the noise generator, Threefry-2x32: 13, or 20 for the numbers of `jax.random` (`lateral.noise`).
         recompute_every: for gradients of long simulations: keep the states at every so many steps only, and simulate
             what lies between anew on the way back. Memory is least at about sqrt(n_steps). None keeps all states.

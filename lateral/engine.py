@@ -1,6 +1,6 @@
 """The engine: many steps of many replicates, and the gradient back through them. Everything simulates with it.
 
-It computes what a loop over `lateral.euler_maruyama_step` computes. What makes it fast, measured by `make bench`:
+It computes what a loop over `lateral.step.euler_maruyama_step` computes. What makes it fast, measured by `make bench`:
 
 - *Replicates in pairs.* One block of Threefry gives two words, and Box–Muller makes two normal numbers of them. A pair
   of replicates is stored as one complex number, so that one fused loop writes both.
@@ -27,7 +27,7 @@ from lateral.network import Table, locate, take
 from lateral.noise import Stream, paired_normal
 from lateral.step import mean_of_neighbours, mean_of_neighbours_transposed
 
-__all__ = ["Tissue", "advance", "advance_refined"]
+__all__ = ["Tissue", "accumulate_score", "advance", "advance_refined"]
 
 Pairs = Complex[Array, "cell pair"]
 
