@@ -10,6 +10,7 @@ steps: what counts is cell updates (cells times replicates times steps) a second
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -135,34 +136,30 @@ def _bound(increments, pairs, n_steps):
     return jax.lax.scan(step, carry, None, length=n_steps)[0][0]
 
 
-def epoch(n_replicates: int, n_steps: int, rounds: int, hidden_dims=(8, 8), n_plain: int | None = None) -> dict:
-    """Seconds of one training epoch (loss, gradient, Adam) for each replicate; the literal loss of the guide."""
+def _epoch(name: str, n_replicates: int, hidden_dims=(8, 8), work: float = 1.0) -> Contestant:
+    """One training epoch (loss, gradient, Adam) of our own; the literal loss of the guide."""
     network = lateral.MLP(hidden_dims, max_rate=5.0)
     params = network.init(KEY)
-    opt_state = peers.ADAM.init(params)
-    model = lateral.Model(network=network, n_replicates=n_replicates, n_steps=n_steps)
+    opt_state, model = peers.ADAM.init(params), lateral.Model(network=network, n_replicates=n_replicates)
     train_step = lateral.make_train_step(peers.ADAM)
-    contestants = [
-        Contestant("lateral", lambda seed: train_step(params, opt_state, model, jax.random.key(seed)), n_replicates)
-    ]
-    if n_plain:
-        plain = lambda seed: peers.plain_epoch(params, opt_state, jax.random.key(seed), 7, n_plain, n_steps)  # noqa: E731
-        contestants.append(Contestant("plain autodiff", plain, n_plain))
-    return compare(contestants, rounds)
+    return Contestant(name, lambda seed: train_step(params, opt_state, model, jax.random.key(seed)), work)
+
+
+def epoch(n_replicates: int, rounds: int) -> dict:
+    """Seconds of one training epoch for each replicate, beside plain autodiff of 50."""
+    params = NETWORK.init(KEY)
+    opt_state = peers.ADAM.init(params)
+
+    def plain(seed):
+        return peers.plain_epoch(params, opt_state, jax.random.key(seed), 7, 50, 1000)
+
+    ours = _epoch("lateral", n_replicates, work=n_replicates)
+    return compare([ours, Contestant("plain autodiff", plain, 50)], rounds)
 
 
 def widths(rounds: int) -> dict:
     """One epoch (R = 50) with networks of growing size, as ratios to (8, 8)."""
-    contestants = []
-    for dims in ((8, 8), (64, 64), (256, 256)):
-        network = lateral.MLP(dims, max_rate=5.0)
-        params = network.init(KEY)
-        opt_state, model = peers.ADAM.init(params), lateral.Model(network=network)
-        step = lateral.make_train_step(peers.ADAM)
-        contestants.append(
-            Contestant(str(dims), lambda seed, a=(params, opt_state, model), s=step: s(*a, jax.random.key(seed)))
-        )
-    return compare(contestants, rounds)
+    return compare([_epoch(str(dims), 50, dims) for dims in ((8, 8), (64, 64), (256, 256))], rounds)
 
 
 def generation(rounds: int) -> dict:
@@ -229,7 +226,7 @@ def knots(seeds: int = 10) -> dict:
     @partial(jax.jit, static_argnums=2)
     def flat_gradient(params, key, n_knots):
         changed = jax.tree.leaves(
-            jax.grad(lateral.compute_loss)(params, lateral.Model(**_settings(model) | {"n_knots": n_knots}), key)
+            jax.grad(lateral.compute_loss)(params, dataclasses.replace(model, n_knots=n_knots), key)
         )
         return jnp.concatenate([leaf.ravel() for leaf in changed])
 
@@ -244,10 +241,6 @@ def knots(seeds: int = 10) -> dict:
         worst_f, _ = np.max(errors, axis=0)
         rows[n_knots] = {"f": float(worst_f), "gradient": float(np.median(np.array(errors)[:, 1]))}
     return rows
-
-
-def _settings(model):
-    return {name: getattr(model, name) for name in ("network", "n_replicates", "relaxation", "n_steps")}
 
 
 # --- what is printed and written
@@ -320,8 +313,8 @@ def main() -> None:
         results["forward"][size] = forward(n_replicates, n_cells, rounds)
         print(size, json.dumps(results["forward"][size]), flush=True)
     results["training"] = {
-        "one epoch, R = 50 (per replicate the same)": epoch(50, 1000, rounds, n_plain=50),
-        "one epoch, R = 1,000 (per replicate, plain at R = 50)": epoch(1000, 1000, rounds, n_plain=50),
+        "one epoch, R = 50 (per replicate the same)": epoch(50, rounds),
+        "one epoch, R = 1,000 (per replicate, plain at R = 50)": epoch(1000, rounds),
         "one generation of evolution, 20 networks on 50 replicates": generation(rounds),
     }
     results["widths"] = widths(rounds)

@@ -156,7 +156,7 @@ def train_backprop(
     if clip_norm is not None:
         check_number("clip_norm", clip_norm, above=0.0)
     gradient = Pathwise() if gradient is None else gradient
-    if not isinstance(gradient, ESTIMATORS):
+    if not isinstance(gradient, tuple(ESTIMATORS.values())):
         raise ValueError(f"gradient must be Pathwise(), Score() or FiniteDifferences(), got {gradient!r}")
     factor = NOISE_CURRICULA[noise_curriculum]
     noise = float(model.noise_strength) * np.array([factor(epoch / n_epochs) for epoch in range(n_epochs)])

@@ -25,7 +25,7 @@ from lateral._checks import BOUNDARIES
 from lateral.backprop import NOISE_CURRICULA, TrainingDiverged, train_backprop
 from lateral.evaluation import Evaluation, evaluate
 from lateral.evolution import EvolutionStrategy, train_evolution
-from lateral.gradients import FiniteDifferences, Pathwise, Score
+from lateral.gradients import ESTIMATORS
 from lateral.model import OBJECTIVES, RELAXATIONS
 from lateral.presets import METHODS, PRESETS, preset
 from lateral.runs import Run, load_run, save_run
@@ -61,7 +61,6 @@ _TRAINING_OPTIONS = {
         ("soft-width", float, "width of the soft fates"),
     ),
 }
-GRADIENTS = {"pathwise": Pathwise, "score": Score, "finite-differences": FiniteDifferences}
 _STRATEGY = ("population_size", "n_parents", "mutation_strength")
 
 
@@ -114,7 +113,7 @@ def train_and_evaluate(
     if strategy:
         changes["strategy"] = EvolutionStrategy(**strategy)
     if isinstance(changes.get("gradient"), str):
-        changes["gradient"] = GRADIENTS[changes["gradient"]]()
+        changes["gradient"] = ESTIMATORS[changes["gradient"]]()
     model, settings = preset(method, preset_name, **changes)
     train = train_evolution if method == "evolution" else train_backprop
     train_key, test_key = jax.random.split(_key(seed))
@@ -195,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--objective", choices=OBJECTIVES, help="utility of the ensemble, or inside each tissue")
         sub.add_argument("--hidden-dims", type=int, nargs="+", metavar="UNITS", help="units of each hidden layer")
         if method == "backprop":
-            sub.add_argument("--gradient", choices=tuple(GRADIENTS), help="estimator of the gradient")
+            sub.add_argument("--gradient", choices=tuple(ESTIMATORS), help="estimator of the gradient")
             sub.add_argument("--relaxation", choices=RELAXATIONS)
             sub.add_argument("--noise-curriculum", choices=tuple(NOISE_CURRICULA))
 

@@ -147,6 +147,20 @@ def _lookup(values) -> Callable:
     return interpolate
 
 
+def _to_knots(cotangents, knot, weight, values):
+    """The transpose of `_lookup`, in one pass: cotangents of looked-up values, added up for the knots on either side.
+
+    The real part is for the knot itself, the imaginary part for the next one; `_at_knots` adds the two.
+    """
+    to_next = weight * cotangents
+    both = jax.lax.complex(cotangents - to_next, to_next)
+    return jnp.zeros(values.shape, both.dtype).at[knot].add(both, mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def _at_knots(table):
+    return table.real + jnp.roll(table.imag, 1)  # the last knot has no next: nothing wraps around
+
+
 def accumulate_score(table, pairs, tissue, stream, advantages, *, chunk_steps, boundary, rounds):
     """Sum over steps, cells and replicates of `advantage z sqrt(dt) / σ ∂f(s̄)/∂knot`, one number for each knot.
 
@@ -157,7 +171,6 @@ def accumulate_score(table, pairs, tissue, stream, advantages, *, chunk_steps, b
     scale = tissue.noise_scale
     increments = tissue.dt * table.values
     drift = _lookup(increments)
-    no_table = jnp.zeros(increments.shape, pairs.dtype)
 
     def step(carry, number):
         pairs, neighbours, table, advantage = carry
@@ -166,12 +179,7 @@ def accumulate_score(table, pairs, tissue, stream, advantages, *, chunk_steps, b
             (neighbours.real, normals.real, advantage.real),
             (neighbours.imag, normals.imag, advantage.imag),
         ):
-            knot, weight = locate(increments, x)
-            both = a[None] * z
-            to_next = weight * both
-            table = table + no_table.at[knot].add(
-                jax.lax.complex(both - to_next, to_next), mode="promise_in_bounds", wrap_negative_indices=False
-            )
+            table = table + _to_knots(a[None] * z, *locate(increments, x), increments)
         pairs = _clip(_move(drift, pairs, neighbours, scale * normals))
         return (pairs, _neighbours(pairs, boundary, tissue.edge_value), table, advantage), None
 
@@ -181,9 +189,9 @@ def accumulate_score(table, pairs, tissue, stream, advantages, *, chunk_steps, b
         return carry[:3], None
 
     first_steps = jnp.arange(advantages.shape[0], dtype=jnp.uint32) * jnp.uint32(chunk_steps)
-    carry = (pairs, _neighbours(pairs, boundary, tissue.edge_value), no_table)
+    carry = (pairs, _neighbours(pairs, boundary, tissue.edge_value), jnp.zeros(increments.shape, pairs.dtype))
     table = jax.lax.scan(chunk, carry, (first_steps, advantages))[0][2]
-    return jnp.sqrt(tissue.dt) / tissue.noise_strength * (table.real + jnp.roll(table.imag, 1))
+    return jnp.sqrt(tissue.dt) / tissue.noise_strength * _at_knots(table)
 
 
 # --- f as a table: a backward pass of its own
@@ -233,7 +241,6 @@ def _advance_table_backward(sizes, residuals, cotangents):
     n_steps, boundary, rounds = sizes
     increments, history, last, edge_value, stream, first_step = residuals
     slopes = (increments[1:] - increments[:-1]) * (increments.shape[0] - 1)
-    no_table = jnp.zeros(increments.shape, last.dtype)  # real part: to the knot itself, imaginary part: to the next
 
     def side_by_side(pairs):
         return jnp.concatenate([pairs.real, pairs.imag], axis=1)
@@ -245,10 +252,7 @@ def _advance_table_backward(sizes, residuals, cotangents):
         cotangent = cotangent + mean_of_neighbours_transposed(of_neighbours, boundary)
         (cotangent,) = jax.vjp(_clip_states, after)[1](cotangent)
         knot, weight = locate(increments, mean_of_neighbours(_clip_states(before), boundary, edge_value))
-        to_next = weight * cotangent
-        table = table + no_table.at[knot].add(
-            jax.lax.complex(cotangent - to_next, to_next), mode="promise_in_bounds", wrap_negative_indices=False
-        )
+        table = table + _to_knots(cotangent, knot, weight, increments)
         of_neighbours = cotangent * take(slopes, knot)
         # The compiler removes what the caller does not differentiate by, and then draws no noise.
         of_scale = of_scale + jnp.sum(cotangent * side_by_side(_normals(stream, number, pairs, rounds)))
@@ -258,12 +262,12 @@ def _advance_table_backward(sizes, residuals, cotangents):
 
     cotangent = jnp.concatenate(cotangents, axis=1)
     zero = jnp.zeros((), increments.dtype)
+    no_table = jnp.zeros(increments.shape, last.dtype)
     carry = (cotangent, jnp.zeros_like(cotangent), side_by_side(last), no_table, zero, zero)
     carry, _ = jax.lax.scan(step, carry, (history, _numbers(first_step, n_steps)), reverse=True)
     cotangent, of_neighbours, _, table, of_scale, of_edge = carry
     cotangent = cotangent + mean_of_neighbours_transposed(of_neighbours, boundary)
-    of_increments = table.real + jnp.roll(table.imag, 1)  # the last knot has no next: nothing wraps around
-    return of_increments, tuple(jnp.split(cotangent, 2, axis=1)), of_scale, of_edge, None, None
+    return _at_knots(table), tuple(jnp.split(cotangent, 2, axis=1)), of_scale, of_edge, None, None
 
 
 _advance_table.defvjp(_advance_table_forward, _advance_table_backward)

@@ -36,7 +36,7 @@ from lateral.dynamics import begin
 from lateral.engine import Tissue, accumulate_score, advance
 from lateral.model import Model, final_states, hard_fates, hard_objective, hard_scores, soft_utility
 from lateral.network import N_KNOTS, RegulatoryFunction, tabulate
-from lateral.noise import unpair
+from lateral.noise import pair, unpair
 from lateral.utility import influence, pattern_groups
 
 __all__ = ["ESTIMATORS", "FiniteDifferences", "Pathwise", "Score"]
@@ -109,14 +109,13 @@ class Score:
         end, groups = jax.lax.scan(chunk, pairs, jnp.arange(n_chunks, dtype=jnp.uint32))
         value, returns = influence(hard_fates(states(end), model), model.objective)
         advantages = self._advantages(groups, returns) / model.n_replicates
-        padding = pairs.shape[1] * 2 - model.n_replicates
-        advantages = jnp.pad(advantages, ((0, 0), (0, padding)))
+        advantages = jnp.pad(advantages, ((0, 0), (0, model.n_replicates % 2)))
         of_table = accumulate_score(
             table,
             pairs,
             tissue,
             stream,
-            jax.lax.complex(advantages[:, ::2], advantages[:, 1::2]),
+            pair(advantages),
             chunk_steps=chunk_steps,
             **settings,
         )
@@ -187,7 +186,7 @@ class FiniteDifferences:
         return gradient, {"loss": -hard_objective(states, model)} | hard_scores(states, model)
 
 
-ESTIMATORS = (Pathwise, Score, FiniteDifferences)
+ESTIMATORS = {"pathwise": Pathwise, "score": Score, "finite-differences": FiniteDifferences}
 
 
 def loss_and_scores(params: Any, model: Model, key: Array) -> tuple[Array, dict[str, Array]]:

@@ -26,7 +26,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, UInt32
 
-__all__ = ["ROUNDS", "Stream", "make_stream", "paired_normal", "paired_uniform", "standard_normal", "threefry_2x32"]
+__all__ = [
+    "ROUNDS",
+    "Stream",
+    "make_stream",
+    "pair",
+    "paired_normal",
+    "paired_uniform",
+    "standard_normal",
+    "threefry_2x32",
+    "unpair",
+]
 
 ROUNDS = (13, 20)
 

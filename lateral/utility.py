@@ -274,21 +274,23 @@ def _pattern_words(fates: Float[Array, "replicate cell"]) -> list[UInt32[Array, 
 @jax.jit
 def _count_patterns(fates: Float[Array, "replicate cell"]):
     """Replicates sorted by pattern: how often each one's pattern occurs, and its share of fate 1."""
-    words = _pattern_words(fates)
-    *words, shares = jax.lax.sort([*words, jnp.mean(fates, axis=1)], num_keys=len(words))
-    changes = sum((word[1:] != word[:-1]).astype(jnp.int32) for word in words) > 0
-    group = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(changes)])
+    group, shares = _sort_by_pattern(fates, jnp.mean(fates, axis=1))
     sizes = jnp.zeros_like(shares).at[group].add(1.0)
     return sizes[group], shares
 
 
 def pattern_groups(fates: Float[Array, "replicate cell"]) -> Int[Array, " replicate"]:
     """A number below R for each replicate, the same for the same pattern."""
-    words = _pattern_words(fates)
-    *words, order = jax.lax.sort([*words, jnp.arange(fates.shape[0])], num_keys=len(words))
-    changes = sum((word[1:] != word[:-1]).astype(jnp.int32) for word in words) > 0
-    group = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(changes, dtype=jnp.int32)])
+    group, order = _sort_by_pattern(fates, jnp.arange(fates.shape[0]))
     return jnp.zeros_like(group).at[order].set(group)
+
+
+def _sort_by_pattern(fates, values):
+    """The number of the pattern of each replicate, and `values` of the replicates, both sorted by pattern."""
+    words = _pattern_words(fates)
+    *words, values = jax.lax.sort([*words, values], num_keys=len(words))
+    changes = sum((word[1:] != word[:-1]).astype(jnp.int32) for word in words) > 0
+    return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(changes, dtype=jnp.int32)]), values
 
 
 def _n_patterns(counts):
