@@ -21,8 +21,9 @@ from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
 from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
 from lateral.gradients import FiniteDifferences, Pathwise, Score
 from lateral.model import Model
-from lateral.network import HIDDEN_DIMS, MLP, RegulatoryFunction, Table, TanhInhibition, tabulate
+from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
 from lateral.presets import preset
+from lateral.restarts import train_restarts
 from lateral.runs import Run, load_run, save_run
 from lateral.utility import (
     UndersampledWarning,
@@ -50,6 +51,7 @@ __all__ = [
     "FiniteDifferences",
     "Model",
     "Pathwise",
+    "RBFNetwork",
     "RegulatoryFunction",
     "Run",
     "Score",
@@ -81,5 +83,6 @@ __all__ = [
     "tabulate",
     "train_backprop",
     "train_evolution",
+    "train_restarts",
     "train_step",
 ]

@@ -12,6 +12,7 @@ on stderr for bad input, or 1 when training diverged (the run up to there is sav
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -22,12 +23,12 @@ import jax
 import numpy as np
 
 from lateral._checks import BOUNDARIES
-from lateral.backprop import NOISE_CURRICULA, TrainingDiverged, train_backprop
+from lateral.backprop import NOISE_CURRICULA, TrainingDiverged
 from lateral.evaluation import Evaluation, evaluate
-from lateral.evolution import EvolutionStrategy, train_evolution
+from lateral.evolution import EvolutionStrategy
 from lateral.gradients import ESTIMATORS
-from lateral.model import OBJECTIVES, RELAXATIONS
-from lateral.presets import METHODS, PRESETS, preset
+from lateral.model import OBJECTIVES, RELAXATIONS, final_states, hard_scores
+from lateral.presets import METHODS, PRESETS, preset, trainer
 from lateral.runs import Run, load_run, save_run
 from lateral.utility import UndersampledWarning, estimate_utility
 
@@ -53,6 +54,10 @@ _TRAINING_OPTIONS = {
     ),
     "backprop": (
         ("n-epochs", int, "epochs"),
+        ("n-candidates", int, "random networks that are scored"),
+        ("n-restarts", int, "best of them that are explored"),
+        ("n-survivors", int, "best of those that are trained on"),
+        ("n-exploration", int, "epochs of exploration"),
         ("learning-rate", float, "Adam's step at the start"),
         ("clip-norm", float, "bound on the norm of the gradient"),
         ("n-batches", int, "independent ensembles for one gradient"),
@@ -61,6 +66,7 @@ _TRAINING_OPTIONS = {
         ("soft-width", float, "width of the soft fates"),
     ),
 }
+CONSENSUS = 0.25  # alternation below it: hardly any two neighbours differ
 _STRATEGY = ("population_size", "n_parents", "mutation_strength")
 
 
@@ -98,7 +104,24 @@ def _train(method: str, preset_name: str, out: Path, seed: int, **changes) -> tu
         print(f"lateral train: {error}", file=sys.stderr)
     line = {"out": str(out), "method": method, "seed": seed, "seconds": round(seconds, 3)}
     numbers = _numbers(result, ("utility", "utility_se", "alternation", "utility_refined"))
-    return line | numbers, 0 if error is None else 1
+    found = {"found": what_was_found(result)}
+    return line | numbers | found | initial_scores(run), 0 if error is None else 1
+
+
+def what_was_found(result: Evaluation) -> str:
+    """`"pattern"`, `"consensus"` (all cells agree, on in some tissues and off in others) or `"nothing"`."""
+    if result.utility < 0.1:
+        return "nothing"
+    return "pattern" if result.alternation >= CONSENSUS else "consensus"
+
+
+def initial_scores(run: Run) -> dict[str, float]:
+    """Hard utility and alternation, on 20,000 replicates, of the random network that a run started from."""
+    if run.initial_params is None:
+        return {}
+    model = dataclasses.replace(run.model, n_replicates=20_000)
+    states = final_states(run.initial_regulatory_function, model, _key(run.seed))
+    return {f"initial_{name}": round(float(value), 6) for name, value in hard_scores(states, model).items()}
 
 
 def train_and_evaluate(
@@ -115,7 +138,7 @@ def train_and_evaluate(
     if isinstance(changes.get("gradient"), str):
         changes["gradient"] = ESTIMATORS[changes["gradient"]]()
     model, settings = preset(method, preset_name, **changes)
-    train = train_evolution if method == "evolution" else train_backprop
+    train = trainer(method, preset_name)
     train_key, test_key = jax.random.split(_key(seed))
     start, diverged = time.perf_counter(), None
     try:
@@ -193,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--start", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the initial states")
         sub.add_argument("--objective", choices=OBJECTIVES, help="utility of the ensemble, or inside each tissue")
         sub.add_argument("--hidden-dims", type=int, nargs="+", metavar="UNITS", help="units of each hidden layer")
+        sub.add_argument("--max-rate", type=_rate, help="bound on |f|, or none")
         if method == "backprop":
             sub.add_argument("--gradient", choices=tuple(ESTIMATORS), help="estimator of the gradient")
             sub.add_argument("--relaxation", choices=RELAXATIONS)
@@ -220,6 +244,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add(parser, options) -> None:
     for name, kind, text in options:
         parser.add_argument(f"--{name}", type=kind, help=text)
+
+
+def _rate(text: str) -> float:
+    return math.inf if text == "none" else float(text)
 
 
 def _key(seed: int) -> jax.Array:

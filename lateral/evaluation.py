@@ -8,15 +8,19 @@ and at a quarter of it.
 import dataclasses
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from lateral._checks import check_callable, check_key
-from lateral.model import Model, check_model, final_states
+from lateral.model import Model, check_model, final_states, hard_objective
+from lateral.network import RegulatoryFunction
 from lateral.utility import UndersampledWarning, apply_threshold, estimate_utility
 
-__all__ = ["Evaluation", "TimeStepWarning", "evaluate"]
+__all__ = ["Evaluation", "TimeStepWarning", "evaluate", "fresh_objective", "merit", "warn_of_time_step"]
 
 TOLERANCE = 0.02
 N_KNOTS = 4097  # of f, tabulated once: an error below 1e-8 times the largest curvature of f
@@ -93,13 +97,37 @@ def evaluate(
         utility_refined_se=fine.utility_se.item(),
         n_replicates=model.n_replicates,
     )
-    if abs(result.utility - result.utility_refined) > TOLERANCE:
-        message = (
-            f"U is {result.utility:.3f} at dt = {float(model.dt):g} but {result.utility_refined:.3f} at a quarter of "
-            "it: the rule exploits the time step. Bound the rate (max_rate) or train with a smaller dt"
-        )
-        warnings.warn(message, TimeStepWarning, stacklevel=2)
+    warn_of_time_step(result.utility, result.utility_refined, model.dt, stacklevel=3)
     if result.undersampled:
         message = f"{result.n_patterns} distinct patterns in {n_replicates} replicates: U is only an upper bound"
         warnings.warn(message, UndersampledWarning, stacklevel=2)
     return result
+
+
+def warn_of_time_step(utility: float, refined: float, dt: ArrayLike, stacklevel: int = 2) -> None:
+    """Warn when the utility at a quarter of the time step is more than 0.02 away."""
+    if abs(utility - refined) > TOLERANCE:
+        message = (
+            f"U is {utility:.3f} at dt = {float(dt):g} but {refined:.3f} at a quarter of it: the rule exploits the "
+            "time step. Bound the rate (max_rate) or train with a smaller dt"
+        )
+        warnings.warn(message, TimeStepWarning, stacklevel=stacklevel)
+
+
+@partial(jax.jit, static_argnames="n_replicates")
+def fresh_objective(params: Any, model: Model, key: Array, n_replicates: int) -> tuple[Array, Array]:
+    """The hard objective of parameters on replicates of their own, at the time step and at a quarter of it.
+
+    For decisions during training: which parameters to keep, which restart to go on with.
+    """
+    model = dataclasses.replace(model, n_replicates=n_replicates)
+    f = RegulatoryFunction(model.network, params)
+    return tuple(hard_objective(final_states(f, model, key, refine=refine), model) for refine in (1, 4))
+
+
+def merit(fresh: tuple[float, float]) -> float:
+    """By what decisions are made: the lower of the two objectives, less the difference between them.
+
+    A rule that exploits the time step must not be preferred for it.
+    """
+    return min(fresh) - abs(fresh[0] - fresh[1])

@@ -169,6 +169,7 @@ def train_evolution(
     else:
         state = strategy.init_around(initial_params, init_key)
 
+    first_params = jax.tree.map(lambda x: x[0], state.population)
     records = []
     for generations in chunks(n_generations, chunk_size, progress, "generation"):
         state, record = _run_generations(state, strategy, model, run_key, generations)
@@ -188,6 +189,7 @@ def train_evolution(
             "n_final": n_final,
         },
         history={name: np.concatenate([record[name] for record in records]) for name in records[0]},
+        initial_params=first_params,
     )
 
 

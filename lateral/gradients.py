@@ -47,6 +47,11 @@ __all__ = ["ESTIMATORS", "FiniteDifferences", "Pathwise", "Score"]
 class Pathwise:
     """Backpropagation through the simulation, with noise held fixed and fates relaxed (`Model.relaxation`)."""
 
+    @property
+    def n_simulations(self) -> int:
+        """Work of one gradient in simulations of `model.n_replicates` tissues; a step back counts two."""
+        return 3
+
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
         (loss, scores), gradient = jax.value_and_grad(loss_and_scores, has_aux=True)(params, model, key)
         return gradient, {"loss": loss} | scores
@@ -75,12 +80,17 @@ class Score:
         decay: in [0, 1].
     """
 
-    n_chunks: int = 20
-    decay: ArrayLike = 0.7
+    n_chunks: int = 100
+    decay: ArrayLike = 0.95
 
     def __post_init__(self):
         check_size("n_chunks", self.n_chunks)
         check_number("decay", self.decay, minimum=0.0, maximum=1.0)
+
+    @property
+    def n_simulations(self) -> int:
+        """Work of one gradient in simulations; the second pass, which weighs the noise, counts two."""
+        return 3
 
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
         if not is_traced(model.noise_strength) and not float(model.noise_strength) > 0.0:
@@ -160,6 +170,11 @@ class FiniteDifferences:
     def __post_init__(self):
         check_size("n_directions", self.n_directions)
         check_number("step", self.step, above=0.0)
+
+    @property
+    def n_simulations(self) -> int:
+        """Two for each direction, and one for the scores."""
+        return 2 * self.n_directions + 1
 
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
         direction_key, key = jax.random.split(key)

@@ -3,9 +3,9 @@
 All of them are callables `f(s̄) -> rate` of any shape, and pytrees, so that their numbers are traced: a new slope
 or new weights never recompile a simulation.
 
-A *network* is anything with `apply(params, s̄) -> rates`; `MLP` is ours. `RegulatoryFunction(network, params)` joins
-it with its parameters to a complete f. A network may also have `init(key) -> params`, which the training functions
-call when they are given no parameters.
+A *network* is anything with `apply(params, s̄) -> rates`; `MLP` and `RBFNetwork` are ours.
+`RegulatoryFunction(network, params)` joins it with its parameters to a complete f. A network may also have
+`init(key) -> params`, which the training functions call when they are given no parameters.
 """
 
 import math
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from lateral._checks import check_callable, check_key, check_number, check_size
 from lateral._static import register_settings
 
-__all__ = ["HIDDEN_DIMS", "MLP", "N_KNOTS", "RegulatoryFunction", "Table", "TanhInhibition", "tabulate"]
+__all__ = ["HIDDEN_DIMS", "MLP", "N_KNOTS", "RBFNetwork", "RegulatoryFunction", "Table", "TanhInhibition", "tabulate"]
 
 HIDDEN_DIMS = (8, 8)
 N_KNOTS = 513
@@ -145,8 +145,61 @@ class MLP:
         activity = (self.input_scale * (neighbour_mean - self.input_centre))[..., None]
         for layer in params[:-1]:
             activity = jnp.tanh(activity @ layer["weights"] + layer["biases"])
-        output = (activity @ params[-1]["weights"] + params[-1]["biases"])[..., 0]
-        return output if self.max_rate is None else self.max_rate * jnp.tanh(output / self.max_rate)
+        return _bounded((activity @ params[-1]["weights"] + params[-1]["biases"])[..., 0], self.max_rate)
+
+
+@register_settings("n_features", "odd")
+@dataclass(frozen=True)
+class RBFNetwork:
+    """Radial basis functions: one layer of Gaussian bumps that tile [0, 1], one weight each.
+
+    The best rule has steep flanks and a flat piece between them. A bump is the same everywhere, so that a gradient
+    for one stretch of s̄ leaves the others alone; the units of an `MLP` all reach across. The bumps are normalised to
+    add up to 1 at each s̄ (Moody & Darken 1989), so that f lies between the weights of the two or three nearest.
+
+    Attributes:
+        n_features: bumps with equally spaced centres from 0 to 1, >= 2.
+        width: standard deviation of a bump in units of their spacing, > 0. Narrow bumps make steeper rules, which
+            exploit the time step sooner.
+        odd: f(1 - s̄) = -f(s̄), with one weight for each pair of mirrored bumps. On and off are then exchangeable, as
+            they are in a tissue with free or circular ends that starts around the threshold 1/2: half as many
+            weights see twice as much signal each. Whether f inhibits or activates is still open. False learns a
+            rule that may prefer one fate, which a pinned row, or any other bias, asks for.
+        max_rate: bound on |f|, as in `MLP`.
+    """
+
+    n_features: int = 25
+    width: ArrayLike = 0.7
+    odd: bool = True
+    max_rate: ArrayLike | None = 5.0
+
+    def __post_init__(self):
+        check_size("n_features", self.n_features, 2)
+        check_number("width", self.width, above=0.0)
+        if not isinstance(self.odd, bool):
+            raise ValueError(f"odd must be True or False, got {self.odd!r}")
+        if self.max_rate is not None:
+            check_number("max_rate", self.max_rate, above=0.0)
+
+    def init(self, key: Array) -> dict[str, Array]:
+        """Independent standard normal weights: a random wiggle of f around 0 that knows nothing of the answer."""
+        n_weights = self.n_features // 2 if self.odd else self.n_features
+        return {"weights": jax.random.normal(check_key(key), (n_weights,))}
+
+    def apply(self, params: dict[str, Array], neighbour_mean: Array) -> Array:
+        """Rates of neighbour means of any shape."""
+        spacing = 1.0 / (self.n_features - 1)
+        centres = jnp.linspace(0.0, 1.0, self.n_features)
+        centres = centres.reshape((1,) * jnp.ndim(neighbour_mean) + (-1,))
+        distances = (neighbour_mean[..., None] - centres) / (self.width * spacing)
+        bumps = jax.nn.softmax(-0.5 * distances**2, axis=-1)
+        if self.odd:
+            bumps = (bumps - jnp.flip(bumps, axis=-1))[..., : self.n_features // 2]
+        return _bounded(bumps @ params["weights"], self.max_rate)
+
+
+def _bounded(output: Array, max_rate: ArrayLike | None) -> Array:
+    return output if max_rate is None else max_rate * jnp.tanh(output / max_rate)
 
 
 @register_settings()

@@ -20,12 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lateral.model import Model
-from lateral.network import MLP, RegulatoryFunction, check_network
+from lateral.network import MLP, RBFNetwork, RegulatoryFunction, check_network
 
 __all__ = ["Run", "load_run", "save_run"]
 
 _FORMAT = "lateral-run"
-_VERSION = 1
+_VERSION = 2
+_NETWORKS = {"MLP": MLP, "RBFNetwork": RBFNetwork}
 
 
 def _versions() -> dict[str, str]:
@@ -45,6 +46,7 @@ class Run:
         settings: settings of the training itself (epochs, learning rate, ...), plain JSON values.
         seed: the seed of the run's key, if it was made from one.
         versions: of the packages that the run was made with.
+        initial_params: the parameters that training started from.
     """
 
     method: str
@@ -54,11 +56,17 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     seed: int | np.integer | None = None
     versions: dict[str, str] = field(default_factory=_versions)
+    initial_params: Any = None
 
     @property
     def regulatory_function(self) -> RegulatoryFunction:
         """The complete f, all scaling and bounds included: arrays of any shape in, rates of that shape out."""
         return RegulatoryFunction(self.model.network, self.params)
+
+    @property
+    def initial_regulatory_function(self) -> RegulatoryFunction | None:
+        """The same before training, None where the run does not know."""
+        return None if self.initial_params is None else RegulatoryFunction(self.model.network, self.initial_params)
 
 
 def save_run(path: str | os.PathLike, run: Run) -> Path:
@@ -84,6 +92,7 @@ def save_run(path: str | os.PathLike, run: Run) -> Path:
         ),
         "network": _describe_network(run.model.network),
         "params": _take_apart(run.params, leaves),
+        "initial_params": _take_apart(run.initial_params, leaves),
     }
     arrays = {f"param_{i}": leaf for i, leaf in enumerate(leaves)}
     arrays |= {f"history_{name}": np.asarray(values) for name, values in run.history.items()}
@@ -134,10 +143,13 @@ def load_run(path: str | os.PathLike, network: Any = None) -> Run:
 
 def _rebuild(path: Path, header: dict, contents: dict, network: Any) -> Run:
     if network is None:
-        if header["network"]["type"] != "MLP":
-            raise ValueError(f"{path} was trained with {header['network']['type']}: pass it as network=...")
-        described = {name: value for name, value in header["network"].items() if name != "type"}
-        network = MLP(**described | {"hidden_dims": tuple(described["hidden_dims"])})
+        described = dict(header["network"])
+        kind = described.pop("type")
+        if kind not in _NETWORKS:
+            raise ValueError(f"{path} was trained with {kind}: pass it as network=...")
+        network = _NETWORKS[kind](
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
+        )
     settings = header["model"] | {"start": tuple(header["model"]["start"])}
     prefix = "history_"
     return Run(
@@ -148,6 +160,7 @@ def _rebuild(path: Path, header: dict, contents: dict, network: Any) -> Run:
         settings=header["settings"],
         seed=header["seed"],
         versions=header["versions"],
+        initial_params=_put_together(header.get("initial_params"), contents),
     )
 
 
@@ -161,8 +174,8 @@ def _plain(value):
 
 
 def _describe_network(network) -> dict:
-    if isinstance(network, MLP):
-        return {"type": "MLP"} | _plain(dataclasses.asdict(network))
+    if type(network) in _NETWORKS.values():
+        return {"type": type(network).__name__} | _plain(dataclasses.asdict(network))
     return {"type": f"{type(network).__module__}.{type(network).__qualname__}"}
 
 

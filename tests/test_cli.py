@@ -1,5 +1,6 @@
 """The command line, in this process: one JSON line on stdout, or one line on stderr and exit status 2."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 import lateral
 from lateral import cli
+from lateral.model import final_states, hard_scores
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -46,9 +48,10 @@ def run_file(run_cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "length"), [("evolution", ["--n-generations", "3"]), ("backprop", ["--n-epochs", "3"])]
+    ("method", "length"),
+    [("evolution", ["--n-generations", "3"]), ("backprop", ["--n-epochs", "3"])],
 )
-@pytest.mark.parametrize("preset", ["recipe", "guide"])
+@pytest.mark.parametrize("preset", ["pathwise", "guide"])
 def test_train_prints_one_json_line_and_saves_the_run(run_cli, tmp_path, method, length, preset):
     out = tmp_path / "run.npz"
     status, stdout, stderr = run_cli(
@@ -58,6 +61,7 @@ def test_train_prints_one_json_line_and_saves_the_run(run_cli, tmp_path, method,
     (line,) = stdout.splitlines()
     result = json.loads(line)
     expected = {"out", "method", "seed", "seconds", "utility", "utility_se", "alternation", "utility_refined"}
+    expected |= {"found", "initial_utility", "initial_alternation"}
     assert set(result) == expected
     assert result["out"] == str(out) and result["method"] == method and result["seed"] == 7
     run = lateral.load_run(out)
@@ -66,6 +70,22 @@ def test_train_prints_one_json_line_and_saves_the_run(run_cli, tmp_path, method,
     assert run.model.network.hidden_dims == (3,)
     assert len(run.history["alternation"]) == 3
     assert "3/3" in stderr, "the progress bar"
+
+
+def test_the_recipe_trains_from_restarts_and_reports_where_it_started(run_cli, tmp_path):
+    out = tmp_path / "run.npz"
+    sizes = ["--n-candidates", 8, "--n-restarts", 2, "--n-survivors", 1, "--n-exploration", 2, "--n-epochs", 3]
+    status, stdout, stderr = run_cli(
+        "train", "backprop", "--out", out, "--objective", "tissue", "--max-rate", "none", *sizes, *SMALL[:-2]
+    )
+    assert status == 0, stderr
+    result, run = json.loads(stdout), lateral.load_run(out)
+    assert result["found"] in ("pattern", "consensus", "nothing")
+    assert run.model.objective == "tissue" and run.model.network.max_rate is None
+    assert (run.settings["n_restarts"], len(run.history["loss"])) == (2, 5)
+    model = dataclasses.replace(run.model, n_replicates=20_000)
+    states = final_states(run.initial_regulatory_function, model, jax.random.key(0))
+    assert result["initial_utility"] == pytest.approx(float(hard_scores(states, model)["utility"]), abs=1e-6)
 
 
 def test_the_same_seed_gives_the_same_run_and_the_printed_utility_is_that_of_the_file(run_cli, tmp_path):
@@ -209,7 +229,7 @@ def test_a_diverged_training_saves_what_there_was_and_says_so(run_cli, tmp_path,
         run = lateral.Run("backprop", model.network.init(key), model, {"loss": np.zeros(4)})
         raise lateral.TrainingDiverged("not finite at epoch 4 of 9: lower learning_rate", run, 4)
 
-    monkeypatch.setattr(cli, "train_backprop", diverge)
+    monkeypatch.setattr(cli, "trainer", lambda method, preset: diverge)
     out = tmp_path / "run.npz"
     status, stdout, stderr = run_cli("train", "backprop", "--out", out, *SMALL)
     assert status == 1 and "epoch 4" in stderr

@@ -1,9 +1,12 @@
 """Presets: the guide to the letter, and a recipe whose every part can be changed."""
 
+import dataclasses
+
 import optax
 import pytest
 
-from lateral import MLP, Model, preset
+from lateral import MLP, Model, RBFNetwork, preset, train_backprop, train_evolution, train_restarts
+from lateral.presets import trainer
 
 GUIDE_NETWORK = MLP((8, 8), input_centre=0.0, input_scale=1.0)
 
@@ -16,29 +19,55 @@ def test_the_guide_is_the_document_to_the_letter(method):
     assert settings == {}
 
 
-@pytest.mark.parametrize("method", ["evolution", "backprop"])
-def test_the_recipe_bounds_the_rate_and_scales_the_input(method):
-    model, _ = preset(method)
-    assert model.network == MLP((8, 8), max_rate=5.0)
+@pytest.mark.parametrize(
+    ("method", "name", "network"),
+    [
+        ("evolution", "recipe", MLP((8, 8), max_rate=5.0)),
+        ("backprop", "pathwise", MLP((8, 8), max_rate=5.0)),
+        ("backprop", "recipe", RBFNetwork(max_rate=5.0)),
+    ],
+)
+def test_all_but_the_guide_bound_the_rate(method, name, network):
+    model, _ = preset(method, name)
+    assert model.network == network
     assert (model.n_cells, model.n_steps, model.dt, model.noise_strength) == (7, 1000, 0.01, 0.1)
+    assert preset(method, name, max_rate=2.0)[0].network == dataclasses.replace(network, max_rate=2.0)
+    assert preset(method, name, max_rate=float("inf"))[0].network == dataclasses.replace(network, max_rate=None)
 
 
-def test_the_recipe_of_backpropagation_trains_by_exact_pattern_probabilities():
-    model, settings = preset("backprop")
+def test_hidden_dims_ask_for_a_multilayer_perceptron():
+    assert preset("backprop", hidden_dims=(4,))[0].network == MLP((4,), max_rate=5.0)
+
+
+def test_each_preset_is_for_one_function():
+    assert trainer("evolution", "guide") is train_evolution
+    assert trainer("backprop") is train_restarts
+    assert trainer("backprop", "pathwise") is trainer("backprop", "guide") is train_backprop
+
+
+def test_a_setting_of_another_trainer_is_refused_by_name():
+    with pytest.raises(ValueError, match="train_restarts, which the preset 'recipe' is for, has no setting 'n_batch"):
+        preset("backprop", n_batches=2)
+    with pytest.raises(ValueError, match="train_backprop, which the preset 'guide' is for, has no setting 'n_rest"):
+        preset("backprop", "guide", n_restarts=2)
+
+
+def test_the_pathwise_recipe_trains_by_exact_pattern_probabilities():
+    model, settings = preset("backprop", "pathwise")
     assert (model.relaxation, model.n_replicates) == ("bernoulli", 256)
     assert (settings["n_epochs"], settings["clip_norm"], settings["n_training_steps"]) == (200, 1.0, 300)
 
 
 def test_the_learning_rate_falls_along_a_cosine_to_zero():
-    rate = preset("backprop", n_epochs=100)[1]["learning_rate"]
+    rate = preset("backprop", "pathwise", n_epochs=100)[1]["learning_rate"]
     assert [float(rate(epoch)) for epoch in (0, 50, 100)] == pytest.approx([0.03, 0.015, 0.0], abs=1e-8)
-    rate = preset("backprop", learning_rate=0.5)[1]["learning_rate"]
+    rate = preset("backprop", "pathwise", learning_rate=0.5)[1]["learning_rate"]
     assert float(rate(0)) == pytest.approx(0.5)
 
 
 def test_a_schedule_of_ones_own_is_kept():
     schedule = optax.constant_schedule(0.1)
-    assert preset("backprop", learning_rate=schedule)[1]["learning_rate"] is schedule
+    assert preset("backprop", "pathwise", learning_rate=schedule)[1]["learning_rate"] is schedule
 
 
 def test_the_recipe_compares_patterns_by_a_kernel_above_twelve_cells():
@@ -47,13 +76,13 @@ def test_the_recipe_compares_patterns_by_a_kernel_above_twelve_cells():
 
 
 def test_the_recipe_never_trains_on_more_steps_than_there_are():
-    assert preset("backprop", n_steps=120)[1]["n_training_steps"] == 120
+    assert preset("backprop", "pathwise", n_steps=120)[1]["n_training_steps"] == 120
 
 
-@pytest.mark.parametrize("name", ["guide", "recipe"])
+@pytest.mark.parametrize("name", ["guide", "recipe", "pathwise"])
 @pytest.mark.parametrize("method", ["evolution", "backprop"])
 def test_changes_go_where_they_belong(method, name):
-    training = {"chunk_size": 3, "progress": True}
+    training = {"progress": True}
     model, settings = preset(method, name, n_cells=5, boundary="ring", n_replicates=9, hidden_dims=(4,), **training)
     assert (model.n_cells, model.boundary, model.n_replicates) == (5, "ring", 9)
     assert model.network.hidden_dims == (4,)

@@ -162,7 +162,7 @@ def test_a_missing_file_is_a_missing_file(tmp_path):
 def test_a_newer_version_asks_for_an_update(tmp_path):
     path = tmp_path / "run.npz"
     write_npz(path, {"format": "lateral-run", "version": 99})
-    with pytest.raises(ValueError, match="version 99, this lateral reads up to 1: update"):
+    with pytest.raises(ValueError, match="version 99, this lateral reads up to 2: update"):
         load_run(path)
 
 
