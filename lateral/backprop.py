@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from lateral._checks import check_choice, check_key, check_number, check_size
 from lateral._progress import chunks, scan_chunk
-from lateral.gradients import ESTIMATORS, Pathwise, Score, loss_and_scores
+from lateral.gradients import ESTIMATORS, Combination, Pathwise, Score, loss_and_scores
 from lateral.model import Model, check_model
 from lateral.network import initial_parameters
 from lateral.runs import Run
@@ -129,8 +129,8 @@ def train_backprop(
         noise_curriculum: how the noise changes over training, a factor on the model's:
             `"constant"` 1; `"guide"` 1 + epoch / n_epochs, the guide's formula; `"rising"` from 0 to 1;
             `"falling"` from 3 to 1.
-        gradient: estimator of the gradient, `lateral.gradients.Pathwise()` by default, `Score()` or
-            `FiniteDifferences()`; a new decay or step does not recompile.
+        gradient: estimator of the gradient, `lateral.gradients.Pathwise()` by default, `Score()`,
+            `Combination()` or `FiniteDifferences()`; a new decay or step does not recompile.
         optimizer: any optax optimiser instead of Adam; it brings its own learning rate and clipping.
         initial_params: start from these instead of `network.init`.
         chunk_size: epochs per jitted call; only the progress bar sees it.
@@ -138,7 +138,8 @@ def train_backprop(
 
     Returns:
         A `Run` whose history holds, for each epoch, `loss`, `utility` (hard, on the same replicates, hence biased
-        upward), `alternation`, `gradient_norm` (before clipping), `learning_rate` and `noise_strength`.
+        upward), `alternation`, `gradient_norm` (before clipping), `learning_rate` and `noise_strength`; for
+            `Combination()` also `pathwise_share`, the weight of the pathwise gradient.
 
     Raises:
         TrainingDiverged: when the loss or its gradient is not finite; its `run` holds the last good parameters.
@@ -157,11 +158,13 @@ def train_backprop(
         check_number("clip_norm", clip_norm, above=0.0)
     gradient = Pathwise() if gradient is None else gradient
     if not isinstance(gradient, tuple(ESTIMATORS.values())):
-        raise ValueError(f"gradient must be Pathwise(), Score() or FiniteDifferences(), got {gradient!r}")
+        raise ValueError(
+            f"gradient must be Pathwise(), Score(), Combination() or FiniteDifferences(), got {gradient!r}"
+        )
     factor = NOISE_CURRICULA[noise_curriculum]
     noise = float(model.noise_strength) * np.array([factor(epoch / n_epochs) for epoch in range(n_epochs)])
 
-    if isinstance(gradient, Score) and not noise.min() > 0.0:
+    if isinstance(gradient, (Combination, Score)) and not noise.min() > 0.0:
         raise ValueError(f"the score estimator needs noise_strength > 0 in every epoch, got {noise.min():g}")
     init_key, run_key = jax.random.split(check_key(key))
     params = initial_parameters(model.network, init_key) if initial_params is None else initial_params

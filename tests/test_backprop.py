@@ -94,7 +94,7 @@ def assert_trees_equal(one, other):
 # --- loss and gradient
 
 
-@pytest.mark.parametrize("relaxation", ["raw", "kernel", "bernoulli"])
+@pytest.mark.parametrize("relaxation", ["raw", "kernel", "bernoulli", "pairwise"])
 def test_gradient_of_the_loss_matches_finite_difference(key, check_gradient, relaxation):
     """Along random directions through all parameters, in double precision."""
     model = dataclasses.replace(MODEL, relaxation=relaxation)
