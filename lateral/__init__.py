@@ -19,7 +19,7 @@ from lateral.backprop import (
 from lateral.dynamics import neighbour_mean, run_multiple_replicates, run_trajectories
 from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
 from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
-from lateral.gradients import FiniteDifferences, Pathwise, Score
+from lateral.gradients import Combination, FiniteDifferences, Pathwise, Score
 from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
 from lateral.presets import preset
@@ -32,6 +32,7 @@ from lateral.utility import (
     apply_threshold,
     compute_bernoulli_utility,
     compute_hard_utility,
+    compute_pairwise_utility,
     compute_soft_utility,
     correlational_information,
     estimate_utility,
@@ -45,6 +46,7 @@ __all__ = [
     "HIDDEN_DIMS",
     "MLP",
     "NOISE_CURRICULA",
+    "Combination",
     "Evaluation",
     "EvolutionState",
     "EvolutionStrategy",
@@ -66,6 +68,7 @@ __all__ = [
     "compute_bernoulli_utility",
     "compute_hard_utility",
     "compute_loss",
+    "compute_pairwise_utility",
     "compute_soft_utility",
     "correlational_information",
     "estimate_utility",

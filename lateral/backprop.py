@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from lateral._checks import check_choice, check_key, check_number, check_size
 from lateral._progress import chunks, scan_chunk
 from lateral.evaluation import fresh_objective, merit, warn_of_time_step
-from lateral.gradients import ESTIMATORS, Pathwise, Score, loss_and_scores
+from lateral.gradients import ESTIMATORS, Combination, Pathwise, Score, loss_and_scores
 from lateral.model import Model, check_model
 from lateral.network import initial_parameters
 from lateral.runs import Run
@@ -154,7 +154,8 @@ def train_backprop(
 
     Returns:
         A `Run` whose history holds, for each epoch, `loss`, `utility` (hard, on the same replicates, hence biased
-        upward), `alternation`, `gradient_norm` (before clipping), `learning_rate` and `noise_strength`.
+        upward), `alternation`, `gradient_norm` (before clipping), `learning_rate` and `noise_strength`; for
+            `Combination()` also `pathwise_share`, the weight of the pathwise gradient.
 
     Raises:
         TrainingDiverged: when the loss or its gradient is not finite; its `run` holds the last good parameters.
@@ -223,7 +224,7 @@ def train_unwarned(
     factor = NOISE_CURRICULA[noise_curriculum]
     noise = float(model.noise_strength) * np.array([factor(epoch / n_epochs) for epoch in range(n_epochs)])
 
-    if isinstance(gradient, Score) and not noise.min() > 0.0:
+    if isinstance(gradient, (Combination, Score)) and not noise.min() > 0.0:
         raise ValueError(f"the score estimator needs noise_strength > 0 in every epoch, got {noise.min():g}")
     init_key, run_key = jax.random.split(check_key(key))
     fresh_key = jax.random.fold_in(run_key, 2**31)  # no epoch has that number

@@ -24,6 +24,7 @@ from lateral.utility import (
     THRESHOLD,
     apply_threshold,
     compute_bernoulli_utility,
+    compute_pairwise_utility,
     compute_soft_utility,
     influence,
     soften_fates,
@@ -33,7 +34,7 @@ from lateral.utility import (
 __all__ = ["OBJECTIVES", "RELAXATIONS", "Model", "final_states", "hard_scores", "soft_utility"]
 
 OBJECTIVES = ("ensemble", "tissue")
-RELAXATIONS = ("straight_through", "raw", "kernel", "bernoulli")
+RELAXATIONS = ("straight_through", "raw", "kernel", "bernoulli", "pairwise")
 
 
 @register_settings(
@@ -61,7 +62,9 @@ class Model:
             `"straight_through"`: hard fates with the gradient of the identity, compared by the kernel;
             `"raw"`: the states themselves, compared by the kernel;
             `"kernel"`: soft fates `sigmoid((s - threshold) / soft_width)`, compared by the kernel;
-            `"bernoulli"`: the same soft fates as probabilities, pattern probabilities exact (N <= 12).
+            `"bernoulli"`: the same soft fates as probabilities, pattern probabilities exact (N <= 12);
+            `"pairwise"`: the same probabilities, compared between two replicates at a time: an upper bound of
+            `"bernoulli"` for any N.
         soft_bandwidth: bandwidth of the kernel, > 0, in units of state.
         soft_width: width of the soft fates, > 0, in units of state.
         n_knots, rounds, recompute_every: how it is computed, see `lateral.run_multiple_replicates`.
@@ -99,7 +102,8 @@ class Model:
         check_choice("relaxation", self.relaxation, RELAXATIONS)
         if self.relaxation == "bernoulli" and self.n_cells > MAX_CELLS_BERNOULLI:
             raise ValueError(
-                f'relaxation="bernoulli" takes at most {MAX_CELLS_BERNOULLI} cells, got {self.n_cells}: use "kernel"'
+                f'relaxation="bernoulli" takes at most {MAX_CELLS_BERNOULLI} cells, got {self.n_cells}: '
+                'use "pairwise" or "kernel"'
             )
         check_number("soft_bandwidth", self.soft_bandwidth, above=0.0)
         check_number("soft_width", self.soft_width, above=0.0)
@@ -150,6 +154,8 @@ def soft_utility(states: Float[Array, "replicate cell"], model: Model) -> tuple[
         fates = soften_fates(states, model.soft_width, model.threshold)
     if model.relaxation == "bernoulli":
         utility, s_pat, s_rep = compute_bernoulli_utility(fates)
+    elif model.relaxation == "pairwise":
+        utility, s_pat, s_rep = compute_pairwise_utility(fates)
     else:
         utility, s_pat, s_rep = compute_soft_utility(fates, model.soft_bandwidth)
     if model.objective == "tissue":

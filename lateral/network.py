@@ -168,7 +168,7 @@ class RBFNetwork:
         max_rate: bound on |f|, as in `MLP`.
     """
 
-    n_features: int = 25
+    n_features: int = 29
     width: ArrayLike = 0.7
     odd: bool = True
     max_rate: ArrayLike | None = 5.0

@@ -3,7 +3,7 @@
 Half of all random rules turn every cell the same way, have U = 0 and no gradient; others lead to a slope that is
 climbed slowly, or to a consensus. Which one a seed gives is luck, and luck is cheap to buy:
 
-    256 random networks ─→ the best 4, explored with twice the noise ─→ the best 2, trained on ─→ the best
+    256 random networks ─→ the best 6, explored with twice the noise ─→ the best 4, trained on ─→ the best
 
 Each choice is made on fresh replicates, at the time step and at a quarter of it. Nothing knows which rule is wanted:
 the networks are drawn by `network.init`, and the objective alone selects (`Model.objective="tissue"` asks for patterns
@@ -44,17 +44,18 @@ def train_restarts(
     *,
     key: Array,
     n_candidates: int = 256,
-    n_restarts: int = 4,
-    n_survivors: int = 2,
-    n_exploration: int = 250,
-    n_epochs: int = 400,
-    learning_rate: float = 0.3,
+    n_restarts: int = 6,
+    n_survivors: int = 4,
+    n_exploration: int = 200,
+    n_epochs: int = 450,
+    learning_rate: float = 0.2,
+    exploration_rate: float = 0.3,
     exploration_noise: str = "settling",
     dt_cycle: tuple[float, ...] = (1.0, 0.5),
     gradient: Callable | None = None,
     clip_norm: float | None = None,
     n_refinement_replicates: int | None = None,
-    check_every: int = 100,
+    check_every: int = 150,
     n_fresh: int = 4000,
     initial_params: Any = None,
     n_threads: int | None = None,
@@ -71,7 +72,8 @@ def train_restarts(
         n_survivors: explored networks that are trained on, between 1 and n_restarts.
         n_exploration: epochs of exploration, at a constant learning rate.
         n_epochs: epochs of the training that follows, with the learning rate falling along a cosine to 3 %.
-        learning_rate: Adam's step, > 0.
+        learning_rate: Adam's step after exploration, > 0.
+        exploration_rate: Adam's step in exploration, > 0.
         exploration_noise: noise curriculum of the exploration, see `train_backprop`. More noise carries a domain wall
             farther, so that the gradient shows sooner what gets rid of it.
         dt_cycle: factors on the time step, see `train_backprop`.
@@ -100,7 +102,8 @@ def train_restarts(
     n_survivors = min(check_size("n_survivors", n_survivors), n_restarts)
     n_candidates = check_size("n_candidates", n_candidates, n_restarts)
     n_exploration, n_epochs = check_size("n_exploration", n_exploration), check_size("n_epochs", n_epochs)
-    check_number("learning_rate", learning_rate, above=0.0)
+    for name, rate in (("learning_rate", learning_rate), ("exploration_rate", exploration_rate)):
+        check_number(name, rate, above=0.0)
     check_every = check_size("check_every", check_every)
     later_replicates = check_size("n_refinement_replicates", n_refinement_replicates or model.n_replicates)
     n_threads = check_size("n_threads", n_threads or os.cpu_count() or 1)
@@ -121,7 +124,7 @@ def train_restarts(
     }
     exploration = common | {
         "n_epochs": n_exploration,
-        "learning_rate": learning_rate,
+        "learning_rate": exploration_rate,
         "noise_curriculum": exploration_noise,
         "check_every": n_exploration,
     }
@@ -183,6 +186,7 @@ def train_restarts(
             "n_exploration": n_exploration,
             "n_epochs": n_epochs,
             "learning_rate": float(learning_rate),
+            "exploration_rate": float(exploration_rate),
             "exploration_noise": exploration_noise,
             "clip_norm": clip_norm,
             "n_refinement_replicates": later_replicates,

@@ -16,6 +16,7 @@ from lateral import (
     NOISE_CURRICULA,
     Model,
     RegulatoryFunction,
+    TimeStepWarning,
     TrainingDiverged,
     compute_loss,
     make_train_step,
@@ -24,6 +25,7 @@ from lateral import (
     train_evolution,
     train_step,
 )
+from lateral.evaluation import fresh_objective, merit
 from lateral.model import final_states
 
 loss_and_gradient = jax.jit(jax.value_and_grad(compute_loss))
@@ -61,12 +63,12 @@ def run():
     return train()
 
 
-def by_hand(optimizer, *, noises=(0.2,) * N_EPOCHS, n_batches=1, model=MODEL):
+def by_hand(optimizer, *, noises=(0.2,) * N_EPOCHS, dts=(0.05,) * N_EPOCHS, n_batches=1, model=MODEL):
     """The guide's loop: value and gradient, optax update, a fresh key each epoch. The losses, norms and parameters."""
     run_key = jax.random.split(jax.random.key(8))[1]
     params, opt_state, losses, norms = LINE, optimizer.init(LINE), [], []
-    for epoch, noise in enumerate(noises):
-        noisy = dataclasses.replace(model, noise_strength=noise)
+    for epoch, (noise, dt) in enumerate(zip(noises, dts, strict=True)):
+        noisy = dataclasses.replace(model, noise_strength=noise, dt=dt)
         keys = jax.random.split(jax.random.fold_in(run_key, epoch), n_batches)
         results = [loss_and_gradient(params, noisy, key) for key in keys]
         loss = sum(loss for loss, _ in results) / n_batches
@@ -94,7 +96,7 @@ def assert_trees_equal(one, other):
 # --- loss and gradient
 
 
-@pytest.mark.parametrize("relaxation", ["raw", "kernel", "bernoulli"])
+@pytest.mark.parametrize("relaxation", ["raw", "kernel", "bernoulli", "pairwise"])
 def test_gradient_of_the_loss_matches_finite_difference(key, check_gradient, relaxation):
     """Along random directions through all parameters, in double precision."""
     model = dataclasses.replace(MODEL, relaxation=relaxation)
@@ -250,7 +252,44 @@ def test_all_options_together_are_the_loop_by_hand():
         "n_training_steps": 7,
         "noise_curriculum": "guide",
         "gradient": {"estimator": "Pathwise"},
+        "b2": 0.999,
+        "dt_cycle": [1.0],
+        "checks": [],
+        "fresh_objective": None,
+        "cell_updates": 3 * 3 * N_EPOCHS * 16 * 3 * 7,  # a gradient costs three simulations
     }
+
+
+def test_the_time_step_goes_round_its_cycle_and_b2_is_adams():
+    run = train(dt_cycle=(1.0, 0.5, 0.25), b2=0.9)
+    dts = [0.05, 0.025, 0.0125] * 2
+    losses, _, params = by_hand(optax.adam(0.01, b2=0.9), dts=dts)
+    np.testing.assert_allclose(run.history["loss"], losses, rtol=1e-5)
+    assert_trees_close(run.params, params)
+
+
+def test_checks_return_the_best_of_the_parameters_seen_and_patience_stops():
+    """A learning rate that is far too high brings a good start nothing: the first check counts, two more do not."""
+    steep = {"gain": jnp.asarray(20.0), "shift": jnp.asarray(0.0)}
+    model = dataclasses.replace(MODEL, n_steps=40, dt=0.02)
+    settings = dict(initial_params=steep, n_epochs=12, check_every=2, n_fresh=500)
+    rates = optax.piecewise_constant_schedule(1e-6, {2: 3e7})  # from the third epoch 30
+    run = train(model, learning_rate=rates, patience=2, **settings)
+    merits = [merit(check) for check in run.settings["checks"]]
+    assert len(merits) == 3 and merits[0] >= max(merits[1:])
+    assert len(run.history["loss"]) == 6
+    assert_trees_close(run.params, steep, rtol=1e-3)
+    assert run.settings["fresh_objective"] == run.settings["checks"][0]
+    fresh = fresh_objective(run.params, model, jax.random.key(99), 20_000)
+    np.testing.assert_allclose(run.settings["fresh_objective"], fresh, atol=0.1)
+
+
+def test_a_rule_that_exploits_the_time_step_is_warned_of():
+    """Overshooting by two in each step, a cell is thrown from 0 to 1 and back."""
+    steep = {"gain": jnp.asarray(60.0), "shift": jnp.asarray(0.0)}
+    model = dataclasses.replace(MODEL, n_steps=40, dt=0.05)
+    with pytest.warns(TimeStepWarning, match="at a quarter of it"):
+        train(model, initial_params=steep, learning_rate=1e-6, n_epochs=1, check_every=1)
 
 
 def test_a_custom_optimizer_is_used_as_it_is(run):
@@ -278,6 +317,7 @@ CURRICULA = {
     "guide": lambda progress: 1.0 + progress,
     "rising": lambda progress: progress,
     "falling": lambda progress: 3.0 - 2.0 * progress,
+    "settling": lambda progress: 2.0 - progress,
 }
 
 
@@ -364,7 +404,9 @@ def test_the_default_training_runs_in_single_precision(float32):
 
 def test_the_recipe_improves_the_loss_in_single_precision(float32):
     """40 epochs on five cells: the mean loss of the last ten is lower than that of the first ten."""
-    model, settings = preset("backprop", n_cells=5, n_steps=100, n_replicates=128, n_epochs=40, chunk_size=40)
+    model, settings = preset(
+        "backprop", "pathwise", n_cells=5, n_steps=100, n_replicates=128, n_epochs=40, chunk_size=40
+    )
     run = train_backprop(model, key=jax.random.key(2), **settings)
     loss = run.history["loss"]
     assert loss[-10:].mean() < loss[:10].mean() - 0.05

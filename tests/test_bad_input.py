@@ -26,6 +26,7 @@ from lateral import (
     compute_bernoulli_utility,
     compute_hard_utility,
     compute_loss,
+    compute_pairwise_utility,
     compute_soft_utility,
     correlational_information,
     estimate_utility,
@@ -213,6 +214,11 @@ MISTAKES = {
     "bandwidth negative": (lambda: compute_soft_utility(FATES, -0.1), "bandwidth must be > 0, got -0.1"),
     "13 cells for 2^N patterns": (lambda: compute_bernoulli_utility(np.zeros((5, 13))), "at most 12 cells, got 13"),
     "probabilities below 0": (lambda: compute_bernoulli_utility(FATES - 0.5), "must lie in [0, 1], got -0.5"),
+    "pairwise probabilities below 0": (lambda: compute_pairwise_utility(FATES - 0.5), "must lie in [0, 1], got -0.5"),
+    "pairwise probabilities in a row": (
+        lambda: compute_pairwise_utility(np.zeros(5)),
+        "fate_probabilities must have shape (replicate, cell) with at least one of each, got shape (5,)",
+    ),
     "alternation on an unknown boundary": (lambda: alternation(FATES, "circle"), "boundary must be one of"),
     "an estimate on a ring of two": (
         lambda: estimate_utility(FATES[:, :2], "ring"),
@@ -240,7 +246,7 @@ MISTAKES = {
     "unknown relaxation": (lambda: Model(relaxation="soft"), "relaxation must be one of 'straight_through', 'raw'"),
     "13 cells by enumeration": (
         lambda: Model(relaxation="bernoulli", n_cells=13),
-        'relaxation="bernoulli" takes at most 12 cells, got 13: use "kernel"',
+        'relaxation="bernoulli" takes at most 12 cells, got 13: use "pairwise" or "kernel"',
     ),
     "soft width 0": (lambda: Model(soft_width=0.0), "soft_width must be > 0, got 0"),
     "soft bandwidth negative": (lambda: Model(soft_bandwidth=-1), "soft_bandwidth must be > 0, got -1"),
@@ -293,7 +299,7 @@ MISTAKES = {
     ),
     "unknown curriculum": (
         lambda: backprop(noise_curriculum="slow"),
-        "noise_curriculum must be one of 'constant', 'guide', 'rising', 'falling', got 'slow'",
+        "noise_curriculum must be one of 'constant', 'guide', 'rising', 'falling', 'settling', got 'slow'",
     ),
     "backpropagation from an int": (lambda: backprop(key=7), "key must be a random key, got 7"),
     "a loss from an int": (lambda: compute_loss(1.0, LINE, 7), "key must be a random key, got 7"),
@@ -304,7 +310,10 @@ MISTAKES = {
     ),
     "nothing to start from": (lambda: backprop(initial_params=None), "Line has no init(key): pass initial_params"),
     "unknown method": (lambda: preset("adam"), "method must be one of 'evolution', 'backprop', got 'adam'"),
-    "unknown preset": (lambda: preset("backprop", "best"), "preset must be one of 'recipe', 'guide', got 'best'"),
+    "unknown preset": (
+        lambda: preset("backprop", "best"),
+        "preset must be one of 'recipe', 'guide', 'pathwise', got 'best'",
+    ),
     # evaluation and files
     "unknown setting": (
         lambda: evaluate(F, key=KEY, noise=0.1),

@@ -107,7 +107,7 @@ def test_options_of_evolution_reach_the_strategy(run_cli, tmp_path):
     assert (settings["population_size"], settings["n_parents"], settings["mutation_strength"]) == (6, 2, 0.3)
 
 
-@pytest.mark.parametrize("gradient", ["pathwise", "score", "finite-differences"])
+@pytest.mark.parametrize("gradient", ["pathwise", "score", "finite-differences", "combination"])
 def test_the_estimator_and_the_objective_reach_the_trainer(run_cli, tmp_path, gradient):
     options = ["--gradient", gradient, "--objective", "tissue", "--n-epochs", 2]
     status, _, err = run_cli("train", "backprop", "--out", tmp_path / "r.npz", *options, *SMALL)

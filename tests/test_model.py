@@ -137,11 +137,13 @@ def by_relaxation():
     soft = logistic((STATES - 0.55) / 0.2)
     both = [np.mean([a * b for a, b in pair]) for pair in _pairs(soft)]
     share = soft.mean()
+    match = np.prod(soft[:, None] * soft[None] + (1 - soft[:, None]) * (1 - soft[None]), axis=2)
     return {
         "straight_through": two_replicate_utility((STATES >= 0.55).astype(float)),
         "raw": two_replicate_utility(STATES),
         "kernel": two_replicate_utility(soft),
         "bernoulli": entropy_bits([share, 1.0 - share]) - entropy_bits(both) / 2.0,
+        "pairwise": entropy_bits([share, 1.0 - share]) + np.log2(match.mean(axis=1)).mean() / 2.0,
     }
 
 

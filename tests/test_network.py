@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lateral import HIDDEN_DIMS, MLP, RegulatoryFunction, Table, TanhInhibition, tabulate
+from lateral import HIDDEN_DIMS, MLP, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
 
 X = np.linspace(0.0, 1.0, 13)
 
@@ -178,3 +178,36 @@ def test_a_rule_itself_can_be_jitted_differentiated_and_mapped(key):
     assert float(jax.jit(f)(0.3)) == pytest.approx(float(f(0.3)), rel=1e-12)
     assert float(jax.grad(f)(0.3)) == pytest.approx(slope, rel=1e-6)
     np.testing.assert_allclose(jax.vmap(f)(jnp.asarray(X)), f(X), rtol=1e-12)
+
+
+# --- radial basis functions
+
+
+@pytest.mark.parametrize("odd", [True, False])
+def test_radial_basis_functions_are_their_formula(odd):
+    """Gaussian bumps over their sum, weighted; an odd network mirrors its weights with the opposite sign."""
+    network = RBFNetwork(n_features=5, width=0.8, odd=odd, max_rate=None)
+    weights = np.array([1.0, -3.0]) if odd else np.array([1.0, -3.0, 0.5, 2.0, 4.0])
+    every = np.array([1.0, -3.0, 0.0, 3.0, -1.0]) if odd else weights
+    bumps = np.exp(-0.5 * ((X[:, None] - np.linspace(0.0, 1.0, 5)) / (0.8 / 4.0)) ** 2)
+    expected = bumps @ every / bumps.sum(axis=1)
+    np.testing.assert_allclose(network.apply({"weights": jnp.asarray(weights)}, X), expected, atol=1e-12)
+    bounded = RBFNetwork(n_features=5, width=0.8, odd=odd, max_rate=2.0).apply({"weights": jnp.asarray(weights)}, X)
+    np.testing.assert_allclose(bounded, 2.0 * np.tanh(expected / 2.0), atol=1e-12)
+
+
+def test_an_odd_rule_treats_on_and_off_alike_and_its_draw_knows_no_sign(key):
+    network = RBFNetwork()
+    f = RegulatoryFunction(network, network.init(key))
+    np.testing.assert_allclose(f(1.0 - X), -f(X), atol=1e-12)
+    weights = jax.vmap(network.init)(jax.random.split(key, 4000))["weights"]
+    assert weights.shape == (4000, 14)
+    assert jnp.abs(weights.mean(axis=0)).max() < 5.0 / np.sqrt(4000)
+    np.testing.assert_allclose(weights.std(axis=0), 1.0, rtol=0.1)
+
+
+def test_any_shape_goes_through_radial_basis_functions(key):
+    f = RegulatoryFunction(RBFNetwork(4, odd=False), RBFNetwork(4, odd=False).init(key))
+    x = np.linspace(0.0, 1.0, 24).reshape(2, 3, 4)
+    np.testing.assert_allclose(f(x), f(x.ravel()).reshape(x.shape), atol=1e-14)
+    assert f(0.3).shape == ()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lateral import MLP, Model, Run, load_run, save_run
+from lateral import MLP, Model, RBFNetwork, Run, load_run, save_run
 
 init = jax.jit(MLP.init)
 
@@ -62,6 +62,22 @@ def test_a_run_survives_the_round_trip(tmp_path, run):
     assert (loaded.method, loaded.seed, loaded.settings) == (run.method, run.seed, run.settings)
     assert loaded.versions == run.versions
     assert loaded.versions["jax"] == jax.__version__
+
+
+def test_where_a_run_started_survives_too_and_files_without_it_still_load(tmp_path, run, monkeypatch):
+    network = RBFNetwork(9, odd=False, max_rate=None)
+    begun = dataclasses.replace(
+        run,
+        model=dataclasses.replace(run.model, network=network),
+        params=network.init(jax.random.key(1)),
+        initial_params=network.init(jax.random.key(2)),
+    )
+    loaded = load_run(save_run(tmp_path / "run.npz", begun))
+    assert loaded.model == begun.model
+    assert_same_tree(loaded.initial_params, begun.initial_params)
+    x = np.linspace(0.0, 1.0, 7)
+    np.testing.assert_array_equal(loaded.initial_regulatory_function(x), begun.initial_regulatory_function(x))
+    assert load_run(save_run(tmp_path / "run.npz", run)).initial_regulatory_function is None
 
 
 def test_a_path_may_be_a_string_without_suffix_and_is_kept_as_it_is(tmp_path, run):

@@ -16,6 +16,7 @@ from lateral import (
     apply_threshold,
     compute_bernoulli_utility,
     compute_hard_utility,
+    compute_pairwise_utility,
     compute_soft_utility,
     correlational_information,
     estimate_utility,
@@ -112,6 +113,7 @@ def test_every_dtype_gives_the_same_utilities(dtype):
     np.testing.assert_allclose(estimate_utility(typed).utility, plain_utility(fates)[0], atol=1e-12)
     np.testing.assert_allclose(compute_soft_utility(typed), plain_utility(fates), atol=1e-4)
     np.testing.assert_allclose(compute_bernoulli_utility(typed), plain_utility(fates), atol=1e-6)
+    np.testing.assert_allclose(compute_pairwise_utility(typed), plain_utility(fates), atol=1e-6)
     assert float(alternation(typed)) == pytest.approx((np.diff(fates) != 0).mean(), abs=1e-12)
     np.testing.assert_array_equal(apply_threshold(typed), fates)
 
@@ -389,6 +391,7 @@ EXTREMES = {
     "exact fates": random_ensemble(7, 6),
     "an absent fate": np.zeros((6, 7)),
     "only one fate": np.ones((6, 7)),
+    "fair coins": np.full((6, 7), 0.5),
     "identical soft replicates": np.tile(0.3 + 0.1 * ROW, (6, 1)),
     "a single replicate": ROW[None],
 }
@@ -396,6 +399,7 @@ EXTREMES = {
 
 soft_and_gradient = jax.jit(jax.value_and_grad(lambda x, bandwidth: compute_soft_utility(x, bandwidth)[0]))
 bernoulli_and_gradient = jax.jit(jax.value_and_grad(lambda x: compute_bernoulli_utility(x)[0]))
+pairwise_and_gradient = jax.jit(jax.value_and_grad(lambda x: compute_pairwise_utility(x)[0]))
 
 
 @pytest.mark.parametrize("case", EXTREMES)
@@ -405,6 +409,7 @@ def test_soft_utilities_have_finite_gradients_everywhere(precision, case):
         soft_and_gradient(patterns, 0.1),
         soft_and_gradient(patterns, 1e-3),
         bernoulli_and_gradient(patterns),
+        pairwise_and_gradient(patterns),
     ):
         value, gradient = map(np.asarray, result)
         assert np.isfinite(value)
@@ -477,3 +482,85 @@ def test_bernoulli_utility_has_a_gradient_in_both_entropies_on_soft_fates(soft_p
     _, pull = jax.vjp(compute_bernoulli_utility, jnp.asarray(soft_patterns))
     for part in (1, 2):
         assert jnp.abs(pull(tuple(jnp.eye(3)[part]))[0]).max() > 1e-4
+
+
+# --- pairwise utility
+
+
+def plain_pairwise_utility(probabilities):
+    """The chance that two replicates toss the same pattern, summed over all 2^N patterns; the mean over replicates
+    inside the logarithm."""
+    n_cells = probabilities.shape[1]
+    chances = np.array(
+        [
+            np.prod(np.where(pattern, probabilities, 1.0 - probabilities), axis=1)
+            for pattern in itertools.product([False, True], repeat=n_cells)
+        ]
+    )
+    s_rep = -np.log2(chances.T @ chances.mean(axis=1)).mean() / n_cells
+    share = probabilities.mean()
+    s_pat = entropy_bits([share, 1.0 - share])
+    return s_pat - s_rep, s_pat, s_rep
+
+
+@pytest.mark.parametrize("n_cells", [1, 4, 12])
+def test_pairwise_utility_matches_enumeration_of_all_patterns(precision, n_cells):
+    probabilities = np.random.default_rng(n_cells).uniform(size=(6, n_cells))
+    tolerance = 1e-12 if precision == "float64" else 1e-5
+    np.testing.assert_allclose(
+        compute_pairwise_utility(probabilities), plain_pairwise_utility(probabilities), atol=tolerance
+    )
+
+
+@pytest.mark.parametrize("n_cells", [1, 7, 40])
+def test_pairwise_utility_equals_the_hard_one_on_exact_fates(precision, n_cells):
+    fates = random_ensemble(n_cells).astype(precision)
+    tolerance = 1e-12 if precision == "float64" else 1e-5
+    np.testing.assert_allclose(compute_pairwise_utility(fates), plain_utility(fates), atol=tolerance)
+
+
+def test_pairwise_utility_lies_between_the_bernoulli_one_and_the_collision_entropy():
+    """Jensen's inequality, twice, on fates from nearly fair to nearly sure."""
+    rng = np.random.default_rng(6)
+    for sharpness in (0.1, 1.0, 3.0, 10.0):
+        probabilities = 1.0 / (1.0 + np.exp(-sharpness * rng.standard_normal((20, 5))))
+        patterns = list(itertools.product([False, True], repeat=5))
+        frequencies = [np.prod(np.where(p, probabilities, 1.0 - probabilities), axis=1).mean() for p in patterns]
+        collision = -math.log2(np.square(frequencies).sum()) / 5
+        exact, _, s_rep_exact = enumerated_bernoulli_utility(probabilities)
+        utility, _, s_rep = map(float, compute_pairwise_utility(probabilities))
+        assert collision < s_rep < s_rep_exact
+        assert utility > exact
+
+
+def test_pairwise_utility_equals_the_bernoulli_one_for_fair_coins_and_departs_for_loaded_ones():
+    """Closed forms of independent cells that are on with probability p: log2 of p² + (1 - p)² instead of H(p)."""
+    np.testing.assert_allclose(compute_pairwise_utility(np.full((5, 40), 0.5)), [0.0, 1.0, 1.0], atol=1e-12)
+    s_rep = -math.log2(0.01**2 + 0.99**2)
+    assert s_rep == pytest.approx(0.029, abs=5e-4) and entropy_bits([0.01, 0.99]) == pytest.approx(0.081, abs=5e-4)
+    assert float(compute_pairwise_utility(np.full((5, 40), 0.01))[2]) == pytest.approx(s_rep, abs=1e-12)
+
+
+@pytest.mark.parametrize("n_cells", [4, 40])
+def test_pairwise_utility_gradient_matches_finite_difference(check_gradient, n_cells):
+    rng = np.random.default_rng(2)
+    probabilities = jnp.asarray(np.clip(random_ensemble(n_cells, 6, 3) * 0.8 + 0.2 * rng.random((6, n_cells)), 0.05, 1))
+    for part in range(3):
+        check_gradient(lambda x, part=part: compute_pairwise_utility(x)[part], 0.95 * probabilities)
+
+
+def test_pairwise_utility_has_the_full_slope_on_exact_fates(precision):
+    """Where the kernel has none: the enumeration is a smooth function of the probabilities beyond 0 and 1 too."""
+    fates = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 1, 0]], float)
+    gradient = jax.grad(lambda x: compute_pairwise_utility(x)[2])(jnp.asarray(fates))
+    expected = np.zeros_like(fates)
+    for index in np.ndindex(fates.shape):
+        step = 1e-6 * (np.arange(fates.size).reshape(fates.shape) == np.ravel_multi_index(index, fates.shape))
+        expected[index] = (plain_pairwise_utility(fates + step)[2] - plain_pairwise_utility(fates - step)[2]) / 2e-6
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(gradient, expected, atol=1e-5)
+
+
+def test_pairwise_utility_does_not_depend_on_how_replicates_are_blocked():
+    fates = random_ensemble(7, 1500).astype(float)
+    np.testing.assert_allclose(compute_pairwise_utility(fates), plain_utility(fates), atol=1e-12)

@@ -1,0 +1,120 @@
+"""Training from restarts: nothing is picked by luck that cannot be checked, nothing is lost, nothing goes uncounted."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lateral import MLP, Model, RBFNetwork, Score, TrainingDiverged, restarts, train_restarts
+from lateral.evaluation import fresh_objective, merit
+from lateral.restarts import _best_candidates
+
+pytestmark = [pytest.mark.usefixtures("float32"), pytest.mark.filterwarnings("ignore::lateral.TimeStepWarning")]
+
+MODEL = Model(network=RBFNetwork(9), n_cells=4, n_replicates=64, n_steps=60, dt=0.02, objective="tissue")
+SIZES = dict(n_candidates=16, n_restarts=3, n_survivors=2, n_exploration=4, n_epochs=6, check_every=3, n_fresh=400)
+
+
+def train(model=MODEL, **settings):
+    return train_restarts(model, key=jax.random.key(3), **SIZES | {"gradient": Score(n_chunks=6)} | settings)
+
+
+@pytest.fixture(scope="module")
+def run():
+    with jax.enable_x64(False):
+        return train()
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads(run):
+    alone = train(n_threads=1)
+    np.testing.assert_array_equal(alone.params["weights"], run.params["weights"])
+    np.testing.assert_array_equal(alone.history["loss"], run.history["loss"])
+    assert alone.settings == run.settings
+
+
+def test_the_history_is_that_of_the_winner_and_the_start_is_a_random_network(run):
+    assert len(run.history["loss"]) == 4 + 6
+    np.testing.assert_allclose(run.history["noise_strength"], [0.2, 0.175, 0.15, 0.125] + 6 * [0.1], rtol=1e-6)
+    init_key = jax.random.split(jax.random.split(jax.random.key(3), 6)[0], 3)[0]
+    drawn = jax.vmap(MODEL.network.init)(jax.random.split(init_key, 16))["weights"]
+    assert (drawn == run.initial_params["weights"]).all(axis=1).any()
+
+
+def test_restarts_are_ranked_and_the_best_check_is_returned(run):
+    merits = [merit(fresh) for fresh in run.settings["restarts"]]
+    assert merits == sorted(merits, reverse=True) and len(merits) == 3
+    assert merit(run.settings["fresh_objective"]) == max(merit(check) for check in run.settings["checks"])
+    again = fresh_objective(run.params, MODEL, jax.random.key(77), 20_000)
+    np.testing.assert_allclose(again, run.settings["fresh_objective"], atol=0.12)  # 400 replicates against 20,000
+
+
+def test_all_work_is_counted(run):
+    """In simulated cell updates: candidates, gradients at three simulations each, checks at dt and dt / 4."""
+    per_replicate = 4 * 60
+    candidates = 16 * 64 + 6 * 1024
+    gradients = 3 * 64 * (3 * 4 + 2 * 6)
+    checks = 5 * 400 * (3 + 2 * 2)
+    assert run.settings["cell_updates"] == per_replicate * (candidates + gradients + checks)
+
+
+def test_the_best_candidates_are_those_that_score_best_on_many_replicates():
+    key = jax.random.key(5)
+    best, (low, median, high), _ = _best_candidates(MODEL, key, 32, 2)
+    scores = [merit(fresh_objective(params, MODEL, jax.random.key(6), 20_000)) for params in best]
+    assert low <= median <= high and scores[0] > median
+    one = _best_candidates(MODEL, key, 32, 1)[0][0]
+    assert merit(fresh_objective(one, MODEL, jax.random.key(6), 20_000)) > median
+
+
+def test_a_warm_start_is_one_restart_without_candidates():
+    start = {"weights": jnp.array([4.0, 3.0, 2.0, 1.0])}
+    run = train(initial_params=start)
+    np.testing.assert_array_equal(run.initial_params["weights"], start["weights"])
+    assert (run.settings["n_candidates"], run.settings["candidates"]) == (0, None)
+    assert len(run.settings["restarts"]) == 1
+
+
+def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypatch):
+    """Every second call fails, then every call."""
+    train_one, calls = restarts.train_unwarned, []
+
+    def every_second(model, **settings):
+        calls.append(None)
+        run = train_one(model, **settings)
+        if len(calls) % 2:
+            raise TrainingDiverged("not finite", run, 0)
+        return run
+
+    monkeypatch.setattr(restarts, "train_unwarned", every_second)
+    run = train(n_threads=1, n_restarts=4)
+    assert len(run.settings["restarts"]) == 2
+
+    def always(model, **settings):
+        raise TrainingDiverged("not finite", run, 0)
+
+    monkeypatch.setattr(restarts, "train_unwarned", always)
+    with pytest.raises(TrainingDiverged, match="not finite"):
+        train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_restarts": 0}, "n_restarts must be >= 1, got 0"),
+        ({"n_candidates": 2}, "n_candidates must be >= 3, got 2"),
+        ({"n_survivors": 0}, "n_survivors must be >= 1, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be > 0, got -1"),
+        ({"dt_cycle": ()}, "dt_cycle must be a tuple of factors"),
+        ({"exploration_noise": "loud"}, "noise_curriculum must be one of"),
+    ],
+)
+def test_a_mistake_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        train(**settings)
+
+
+def test_a_network_of_ones_own_is_trained_too():
+    run = train(dataclasses.replace(MODEL, network=MLP((3,), max_rate=5.0)), n_threads=1)
+    assert jnp.isfinite(run.regulatory_function(np.linspace(0.0, 1.0, 9))).all()
