@@ -1,6 +1,6 @@
 """Measure what README.md and BACKPROP_GUIDE.md state: trained utilities over several seeds.
 
-    python benchmarks/measure.py                 # everything, about half an hour on two cores
+    python benchmarks/measure.py                 # everything, about an hour and a half on two cores
     python benchmarks/measure.py main --seeds 3  # one group, fewer seeds
 
 Every run is trained from its seed and evaluated on 20,000 fresh replicates, at the time step and at a quarter of it.
@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import optax
 
-from lateral import MLP
-from lateral.cli import train_and_evaluate
+from lateral import MLP, RBFNetwork, Score
+from lateral.cli import initial_scores, train_and_evaluate
 
 RESULTS = Path(__file__).with_name("results.json")
 GUIDE = ("backprop", "guide")
-RECIPE = ("backprop", "recipe")
+PATHWISE = ("backprop", "pathwise")
+SCORE = ("backprop", "recipe")
+TISSUE = {"objective": "tissue"}
 
-SEEDS = {"main": 10, "recipe": 5, "guide": 3}
+SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5}
 
 # For each group and row: method, preset, and what is changed.
 GROUPS = {
@@ -31,8 +33,9 @@ GROUPS = {
         "evolution, recipe": ("evolution", "recipe", {}),
         "evolution, guide": ("evolution", "guide", {}),
         "backprop, guide (literal)": (*GUIDE, {}),
-        "backprop, recipe": (*RECIPE, {}),
-        "evolution, recipe, work of the backprop recipe": ("evolution", "recipe", {"n_generations": 46}),
+        "backprop, pathwise": (*PATHWISE, {}),
+        "backprop, recipe, patterns within the tissue": (*SCORE, TISSUE),
+        "evolution, recipe, work of the pathwise backprop": ("evolution", "recipe", {"n_generations": 46}),
     },
     "guide": {
         "states instead of fates": (*GUIDE, {"relaxation": "raw"}),
@@ -50,32 +53,61 @@ GROUPS = {
         "batch of 4": (*GUIDE, {"n_batches": 4}),
         "noise x (1 + epoch / epochs)": (*GUIDE, {"noise_curriculum": "guide"}),
     },
-    "recipe": {
-        "without soft fates": (*RECIPE, {"relaxation": "straight_through"}),
-        "soft fates through the kernel": (*RECIPE, {"relaxation": "kernel"}),
-        "1,000 time steps while training": (*RECIPE, {"n_training_steps": 1000}),
-        "50 replicates": (*RECIPE, {"n_replicates": 50}),
-        "learning rate 1e-3": (*RECIPE, {"learning_rate": 1e-3}),
-        "without clipping": (*RECIPE, {"clip_norm": None}),
-        "SGD 0.1 instead of Adam": (*RECIPE, {"clip_norm": None, "optimizer": optax.sgd(0.1)}),
-        "SGD 1 instead of Adam": (*RECIPE, {"clip_norm": None, "optimizer": optax.sgd(1.0)}),
-        "input as it is": (*RECIPE, {"network": MLP(input_centre=0.0, input_scale=1.0, max_rate=5.0)}),
-        "rate not bounded": (*RECIPE, {"network": MLP()}),
-        "hidden (16, 16)": (*RECIPE, {"hidden_dims": (16, 16)}),
-        "50 epochs": (*RECIPE, {"n_epochs": 50}),
-        "noise from 3 to 1": (*RECIPE, {"noise_curriculum": "falling"}),
+    "pathwise": {
+        "without soft fates": (*PATHWISE, {"relaxation": "straight_through"}),
+        "soft fates through the kernel": (*PATHWISE, {"relaxation": "kernel"}),
+        "1,000 time steps while training": (*PATHWISE, {"n_training_steps": 1000}),
+        "50 replicates": (*PATHWISE, {"n_replicates": 50}),
+        "learning rate 1e-3": (*PATHWISE, {"learning_rate": 1e-3}),
+        "without clipping": (*PATHWISE, {"clip_norm": None}),
+        "SGD 0.1 instead of Adam": (*PATHWISE, {"clip_norm": None, "optimizer": optax.sgd(0.1)}),
+        "SGD 1 instead of Adam": (*PATHWISE, {"clip_norm": None, "optimizer": optax.sgd(1.0)}),
+        "input as it is": (*PATHWISE, {"network": MLP(input_centre=0.0, input_scale=1.0, max_rate=5.0)}),
+        "rate not bounded": (*PATHWISE, {"network": MLP()}),
+        "hidden (16, 16)": (*PATHWISE, {"hidden_dims": (16, 16)}),
+        "50 epochs": (*PATHWISE, {"n_epochs": 50}),
+        "noise from 3 to 1": (*PATHWISE, {"noise_curriculum": "falling"}),
+    },
+    # The recipe of the score estimator with one thing changed.
+    "score": {
+        "objective of the ensemble": (*SCORE, {}),
+        "not odd": (*SCORE, TISSUE | {"network": RBFNetwork(odd=False)}),
+        "perceptron (8, 8)": (*SCORE, TISSUE | {"hidden_dims": (8, 8)}),
+        "perceptron (32, 32)": (*SCORE, TISSUE | {"hidden_dims": (32, 32)}),
+        "one random network, not the best of 256": (
+            *SCORE,
+            TISSUE | {"n_candidates": 1, "n_restarts": 1, "n_survivors": 1},
+        ),
+        "20 stretches, decay 0.7": (*SCORE, TISSUE | {"gradient": Score(20, 0.7)}),
+        "one time step": (*SCORE, TISSUE | {"dt_cycle": (1.0,)}),
+        "no more noise in exploration": (*SCORE, TISSUE | {"exploration_noise": "constant"}),
+    },
+    # The recipe as it is, in other tissues.
+    "tissues": {
+        "N = 5": (*SCORE, TISSUE | {"n_cells": 5}),
+        "N = 9": (*SCORE, TISSUE | {"n_cells": 9}),
+        "N = 16": (*SCORE, TISSUE | {"n_cells": 16}),
+        "noise 0.05": (*SCORE, TISSUE | {"noise_strength": 0.05}),
+        "noise 0.2": (*SCORE, TISSUE | {"noise_strength": 0.2}),
+        "ring of 8": (*SCORE, TISSUE | {"n_cells": 8, "boundary": "ring"}),
+        "ring of 7": (*SCORE, TISSUE | {"n_cells": 7, "boundary": "ring"}),
     },
 }
 
 
 def measure(method: str, preset: str, changes: dict, seeds: int) -> dict:
     row = {name: [] for name in ("utility", "utility_se", "alternation", "utility_refined", "seconds", "diverged_at")}
+    row |= {"initial_utility": [], "initial_alternation": [], "median_candidate": [], "cell_updates": []}
     for seed in range(seeds):
-        _, result, seconds, error = train_and_evaluate(method, preset, seed, progress=False, **changes)
+        run, result, seconds, error = train_and_evaluate(method, preset, seed, progress=False, **changes)
         for name in ("utility", "utility_se", "alternation", "utility_refined"):
             row[name].append(round(getattr(result, name), 4))
         row["seconds"].append(round(seconds, 2))
         row["diverged_at"].append(None if error is None else error.epoch)
+        for name, value in initial_scores(run).items():
+            row[name].append(round(value, 4))
+        row["median_candidate"].append((run.settings.get("candidates") or [None] * 3)[1])
+        row["cell_updates"].append(run.settings.get("cell_updates"))
     return row
 
 
@@ -94,6 +126,7 @@ def summary(row: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"any of {', '.join(GROUPS)}; all by default")
+    parser.add_argument("--row", metavar="TEXT", help="only rows whose name contains this")
     parser.add_argument("--missing", action="store_true", help="only rows that results.json does not hold yet")
     parser.add_argument("--seeds", type=int, help=f"seeds 0 to SEEDS - 1; by default {SEEDS}")
     options = parser.parse_args()
@@ -107,6 +140,8 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|")
         for label, (method, preset, changes) in GROUPS[group].items():
             if options.missing and label in results.get(group, {}):
+                continue
+            if options.row and options.row not in label:
                 continue
             row = measure(method, preset, changes, options.seeds or SEEDS[group])
             results.setdefault(group, {})[label] = row

@@ -1,7 +1,8 @@
 """How tissues learn to pattern themselves: cells that see only their neighbours, and how to train their rule.
 
 One file for each notebook: `dynamics` (01), `utility` (02), `network` (03), `evolution` (04), `backprop` (05);
-`step`, `engine` and `noise` are how the dynamics are computed; `model` holds the settings that both trainers share,
+`step`, `engine` and `noise` are how the dynamics are computed; `gradients` estimate how the utility changes with the
+rule, `restarts` train many random networks and keep the best; `model` holds the settings that all trainers share,
 `evaluation` measures a trained rule on fresh replicates, `runs` saves it. `plotting` and `widgets` are imported by
 name, since the core needs neither matplotlib nor ipywidgets.
 """

@@ -54,7 +54,6 @@ def train_restarts(
     dt_cycle: tuple[float, ...] = (1.0, 0.5),
     gradient: Callable | None = None,
     clip_norm: float | None = None,
-    n_refinement_replicates: int | None = None,
     check_every: int = 150,
     n_fresh: int = 4000,
     initial_params: Any = None,
@@ -79,7 +78,6 @@ def train_restarts(
         dt_cycle: factors on the time step, see `train_backprop`.
         gradient: estimator, `Score()` by default.
         clip_norm: bound on the norm of the gradient, see `train_backprop`.
-        n_refinement_replicates: replicates of an epoch after exploration; by default those of the model.
         check_every, n_fresh: see `train_backprop`.
         initial_params: a warm start from these instead of random networks: one restart, no candidates.
         n_threads: restarts that run at once; by default one for each core.
@@ -102,10 +100,9 @@ def train_restarts(
     n_survivors = min(check_size("n_survivors", n_survivors), n_restarts)
     n_candidates = check_size("n_candidates", n_candidates, n_restarts)
     n_exploration, n_epochs = check_size("n_exploration", n_exploration), check_size("n_epochs", n_epochs)
-    for name, rate in (("learning_rate", learning_rate), ("exploration_rate", exploration_rate)):
-        check_number(name, rate, above=0.0)
+    check_number("learning_rate", learning_rate, above=0.0)
+    check_number("exploration_rate", exploration_rate, above=0.0)
     check_every = check_size("check_every", check_every)
-    later_replicates = check_size("n_refinement_replicates", n_refinement_replicates or model.n_replicates)
     n_threads = check_size("n_threads", n_threads or os.cpu_count() or 1)
     x64 = jax.config.jax_enable_x64  # as a context it holds in this thread only
     candidate_key, *train_keys = jax.random.split(check_key(key), 1 + n_restarts + n_survivors)
@@ -137,7 +134,7 @@ def train_restarts(
 
     with tqdm(total=n_restarts * n_exploration + n_survivors * n_epochs, unit="epoch", disable=not progress) as bar:
 
-        def train_all(model, starts, keys, settings) -> list[Run | TrainingDiverged]:
+        def train_all(starts, keys, settings) -> list[Run | TrainingDiverged]:
             """What became of each start."""
 
             def train(start, key):
@@ -158,27 +155,24 @@ def train_restarts(
             starts, candidates, work = _best_candidates(model, candidate_key, n_candidates, n_restarts)
         else:
             starts, candidates, work = [initial_params], None, 0
-        outcomes = train_all(model, starts, train_keys[:n_restarts], exploration)
+        outcomes = train_all(starts, train_keys[:n_restarts], exploration)
         explored = sorted((run for run in outcomes if isinstance(run, Run)), key=_merit, reverse=True)
         if not explored:
             raise outcomes[0]
         survivors = explored[:n_survivors]
-        refined = train_all(
-            dataclasses.replace(model, n_replicates=later_replicates),
-            [run.params for run in survivors],
-            train_keys[n_restarts:],
-            refinement,
-        )
+        refined = train_all([run.params for run in survivors], train_keys[n_restarts:], refinement)
 
-    finished = [(parent, run) for parent, run in zip(survivors, refined, strict=True) if isinstance(run, Run)]
-    if not finished:
-        raise refined[0]
-    parent, best = max(finished, key=lambda pair: _merit(pair[1]))
+    # What went wrong later, or brought nothing, must not cost what exploration had found.
+    lines = [
+        (parent, run) if isinstance(run, Run) and _merit(run) > _merit(parent) else (parent,)
+        for parent, run in zip(survivors, refined, strict=True)
+    ]
+    line = max(lines, key=lambda line: _merit(line[-1]))
+    best = line[-1]
     run = dataclasses.replace(
         best,
-        model=model,
-        initial_params=parent.initial_params,
-        history={name: np.concatenate([parent.history[name], best.history[name]]) for name in best.history},
+        initial_params=line[0].initial_params,
+        history={name: np.concatenate([run.history[name] for run in line]) for name in best.history},
         settings={
             "n_candidates": 0 if candidates is None else n_candidates,
             "n_restarts": n_restarts,
@@ -189,12 +183,10 @@ def train_restarts(
             "exploration_rate": float(exploration_rate),
             "exploration_noise": exploration_noise,
             "clip_norm": clip_norm,
-            "n_refinement_replicates": later_replicates,
             "check_every": check_every,
             "candidates": candidates,
             "restarts": [run.settings["fresh_objective"] for run in explored],
-            "cell_updates": work
-            + sum(run.settings["cell_updates"] for run in [*explored, *(run for _, run in finished)]),
+            "cell_updates": work + sum(_work(outcome) for outcome in [*outcomes, *refined]),
         }
         | {name: best.settings[name] for name in ("dt_cycle", "gradient", "checks", "fresh_objective")},
     )
@@ -223,3 +215,7 @@ def _best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) -
 
 def _merit(run: Run) -> float:
     return merit(run.settings["fresh_objective"])
+
+
+def _work(outcome: Run | TrainingDiverged) -> int:
+    return (outcome.run if isinstance(outcome, TrainingDiverged) else outcome).settings["cell_updates"]

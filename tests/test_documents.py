@@ -8,6 +8,7 @@ import jax
 import pytest
 
 import lateral
+from lateral.presets import trainer
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "BACKPROP_GUIDE.md"]
@@ -22,10 +23,11 @@ def test_python_examples_run(name, tmp_path, monkeypatch):
 
     train = lateral.train_backprop
 
-    def small_preset(method, **changes):
-        model, settings = full["preset"](method, n_replicates=16, n_steps=20, **changes)
+    def small_preset(method, *name, **changes):
+        model, settings = full["preset"](method, *name, n_replicates=16, n_steps=20, **changes)
         length = "n_generations" if method == "evolution" else "n_epochs"
-        return model, settings | {length: 2}
+        short = {"n_candidates": 6, "n_exploration": 2} if trainer(method, *name) is lateral.train_restarts else {}
+        return model, settings | short | {length: 2}
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lateral, "preset", small_preset)
