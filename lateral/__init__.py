@@ -22,7 +22,7 @@ from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
 from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
 from lateral.gradients import Combination, FiniteDifferences, Pathwise, Score
 from lateral.model import Model
-from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
+from lateral.network import HIDDEN_DIMS, MLP, DeadBand, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
 from lateral.presets import preset
 from lateral.restarts import train_restarts
 from lateral.runs import Run, load_run, save_run
@@ -48,6 +48,7 @@ __all__ = [
     "MLP",
     "NOISE_CURRICULA",
     "Combination",
+    "DeadBand",
     "Evaluation",
     "EvolutionState",
     "EvolutionStrategy",

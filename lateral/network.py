@@ -21,7 +21,17 @@ from jaxtyping import Array, Float
 from lateral._checks import check_callable, check_key, check_number, check_size
 from lateral._static import register_settings
 
-__all__ = ["HIDDEN_DIMS", "MLP", "N_KNOTS", "RBFNetwork", "RegulatoryFunction", "Table", "TanhInhibition", "tabulate"]
+__all__ = [
+    "HIDDEN_DIMS",
+    "MLP",
+    "N_KNOTS",
+    "DeadBand",
+    "RBFNetwork",
+    "RegulatoryFunction",
+    "Table",
+    "TanhInhibition",
+    "tabulate",
+]
 
 HIDDEN_DIMS = (8, 8)
 N_KNOTS = 513
@@ -39,6 +49,17 @@ class TanhInhibition(NamedTuple):
 
     def __call__(self, neighbour_mean: ArrayLike) -> Array:
         return -self.amplitude * jnp.tanh(self.slope * (neighbour_mean - self.centre))
+
+
+class DeadBand(NamedTuple):
+    """f = rate below 1/2 - width, -rate above 1/2 + width, 0 between: wait for the neighbours, then follow at once."""
+
+    width: ArrayLike = 0.12
+    rate: ArrayLike = 5.0
+
+    def __call__(self, neighbour_mean: ArrayLike) -> Array:
+        x = jnp.asarray(neighbour_mean, float)
+        return self.rate * ((x < 0.5 - self.width).astype(x.dtype) - (x > 0.5 + self.width))
 
 
 class Table(NamedTuple):

@@ -73,8 +73,8 @@ def train_restarts(
         n_epochs: epochs of the training that follows, with the learning rate falling along a cosine to 3 %.
         learning_rate: Adam's step after exploration, > 0.
         exploration_rate: Adam's step in exploration, > 0.
-        exploration_noise: noise curriculum of the exploration, see `train_backprop`. More noise carries a domain wall
-            farther, so that the gradient shows sooner what gets rid of it.
+        exploration_noise: noise curriculum of the exploration, see `train_backprop`. The score estimator scatters
+            less with more noise, by 1 / σ.
         dt_cycle: factors on the time step, see `train_backprop`.
         gradient: estimator, `Score()` by default.
         clip_norm: bound on the norm of the gradient, see `train_backprop`.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lateral import HIDDEN_DIMS, MLP, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
+from lateral import HIDDEN_DIMS, MLP, DeadBand, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
 
 X = np.linspace(0.0, 1.0, 13)
 
@@ -18,6 +18,12 @@ init = jax.jit(MLP.init)  # compiled once for each size
 def test_tanh_inhibition_is_its_formula_with_slope_5_and_amplitude_1():
     np.testing.assert_allclose(TanhInhibition()(X), -np.tanh(5.0 * (X - 0.5)), rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(TanhInhibition(20.0, -2.0, 0.3)(X), 2.0 * np.tanh(20.0 * (X - 0.3)), rtol=1e-13)
+
+
+def test_a_dead_band_waits_in_the_middle_and_is_odd():
+    x = np.array([0.0, 0.37, 0.39, 0.5, 0.61, 0.63, 1.0])
+    np.testing.assert_array_equal(DeadBand()(x), [5.0, 5.0, 0.0, 0.0, 0.0, -5.0, -5.0])
+    np.testing.assert_array_equal(DeadBand(0.2, 2.0)(x), [2.0, 0.0, 0.0, 0.0, 0.0, 0.0, -2.0])
 
 
 # --- table

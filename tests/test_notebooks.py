@@ -9,7 +9,14 @@ from notebook_rules import NOTEBOOKS, problems
 
 import lateral
 
-NAMES = ["01Dynamics", "02Utility", "03RegulatoryNetwork", "04EvolutionStrategy", "05Backpropagation"]
+NAMES = [
+    "01Dynamics",
+    "02Utility",
+    "03RegulatoryNetwork",
+    "04EvolutionStrategy",
+    "05Backpropagation",
+    "06GradientEstimators",
+]
 GUIDE_NAMES = (
     "N_CELLS",
     "N_REPLICATES",
