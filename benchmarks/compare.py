@@ -1,0 +1,299 @@
+"""Compare optimisers of the objective "tissue" under |f| <= 5 that spend the same work.
+
+    pip install -e ".[bench]"
+    python benchmarks/compare.py --methods recipe            # first: its work is everybody's budget
+    python benchmarks/compare.py --tune --workers 2          # 4 settings of each other method, on seeds 100 and 101
+    python benchmarks/compare.py --missing                   # seeds 0 to 9 of whatever is not stored yet
+    python benchmarks/compare.py --figure-only               # figure and table of what is stored
+    python benchmarks/compare.py --quick --tune --seeds 1    # tries the script: a tiny budget, files in the temp folder
+
+Work is counted in cell updates: cells times replicates times steps of every simulation, a backward step as two. So a
+gradient, pathwise or by the score, costs three simulations. Everything that a method does to decide counts: the
+best of 256 random networks on 64 replicates, from which all start but the recipe (which draws its own), and the
+rescoring of the last parents of evolution. Measuring the answers on fresh replicates does not: 4,000 at each checkpoint
+and 20,000 at the end, at the time step and at a quarter of it. Seconds leave out compilation and are stored by runs
+with one worker only. The recipe brings its settings from the presets; all others are tuned here by equal numbers of
+trials. Writes `benchmarks/compare.json` after each run and `docs/compare.png`, and prints a Markdown table.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+
+import cma
+import jax
+import numpy as np
+import optax
+from optimisers import (
+    ALL,
+    METHODS,
+    MODEL,
+    N_RANDOM,
+    NETWORKS,
+    R_RANDOM,
+    best_random,
+    gradient_recipe,
+    settings_to_try,
+    simulations,
+)
+
+import lateral
+from lateral.plotting import COLOURS, Figure
+
+RESULTS, FIGURE = Path(__file__).with_name("compare.json"), Path(__file__).parents[1] / "docs" / "compare.png"
+R_CHECKPOINT, R_FINAL = 4000, 20_000
+TUNING_SEEDS = (100, 101)
+SAME = 0.005  # utilities that differ by less are called level
+
+
+# --- one run
+
+
+def measure(params, network, seed: int, n_replicates: int, work: int, seconds: float | None) -> dict:
+    model = dataclasses.replace(MODEL, network=network)
+    f = lateral.RegulatoryFunction(network, params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # U at dt/4 stands in the table
+        result = lateral.evaluate(f, model, key=jax.random.key(10_000 + seed), n_replicates=n_replicates)
+    scores = {s: round(getattr(result, s), 4) for s in ("utility", "utility_se", "utility_refined", "alternation")}
+    return {"work": work, "seconds": None if seconds is None else round(seconds, 3)} | scores
+
+
+def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> dict:
+    """The entry of one run: its settings, its budget (None for one that is just enough), a point per checkpoint."""
+    if timed:
+        warm_up(method, network_name, tuple((settings or {}).items()))
+    network = NETWORKS[network_name]
+    clock = time.perf_counter()
+    if method == "recipe":
+        trained, work = gradient_recipe(seed, network)
+        seconds = time.perf_counter() - clock
+        points = [measure(trained.params, network, seed, R_FINAL, work, seconds if timed else None)]
+        return {"settings": settings, "budget": budget, "points": points}
+
+    settings_ = dict(settings)
+    model = dataclasses.replace(MODEL, network=network, n_replicates=settings_.pop("n_replicates"))
+    start_key, key = jax.random.split(jax.random.key(seed))
+    start = jax.block_until_ready(best_random(model, start_key))
+    optimiser = METHODS[method][0](model, start, key, seed, **settings_)
+    spent = time.perf_counter() - clock
+    first = simulations(N_RANDOM * R_RANDOM)
+    before = first + optimiser.answer_work
+    budget_ = before + 2 * optimiser.step_work if budget is None else budget
+    n_steps = int((budget_ - before) // optimiser.step_work)
+    if n_steps < 1:
+        raise ValueError(f"a budget of {budget_:g} cell updates is not enough for one step of {method}")
+    targets = np.geomspace(first, budget_, n_checkpoints + 1)[1:]
+    stops = np.clip(np.rint((targets - before) / optimiser.step_work), 1, n_steps)
+    stops[-1] = n_steps
+    points = []
+    if n_checkpoints > 1:
+        points.append(measure(start, network, seed, R_CHECKPOINT, first, spent if timed else None))
+    for number in range(n_steps):
+        clock = time.perf_counter()
+        jax.block_until_ready(optimiser.step(number, n_steps))
+        spent += time.perf_counter() - clock
+        if number + 1 in stops:
+            clock = time.perf_counter()
+            params = jax.block_until_ready(optimiser.answer(number))
+            seconds = spent + time.perf_counter() - clock  # an answer costs whoever stops here, and nobody later
+            work = before + (number + 1) * optimiser.step_work
+            n_fresh = R_FINAL if number + 1 == n_steps else R_CHECKPOINT
+            points.append(measure(params, network, seed, n_fresh, work, seconds if timed else None))
+    return {"settings": settings, "budget": budget, "skipped": optimiser.n_skipped, "points": points}
+
+
+@lru_cache
+def warm_up(method, network_name, settings):
+    """Compiles everything once, outside the clock."""
+    run(method, network_name, 999, dict(settings) or None, None, 1, timed=False)
+
+
+def run_all(tasks: dict, workers: int):
+    """`(name, entry)` of all tasks, as they finish."""
+    if workers == 1:
+        for name, task in tasks.items():
+            yield name, run(*task, timed=name[0] == "runs")
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(run, *task, timed=False): name for name, task in tasks.items()}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+# --- what is stored, printed and drawn
+
+
+def save(results: dict, path: Path) -> None:
+    versions = {m.__name__: m.__version__ for m in (jax, np, optax, cma)} | {"python": platform.python_version()}
+    results["machine"] = {"cores": os.cpu_count(), "device": jax.devices()[0].platform, **versions}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(results, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def rows(results: dict):
+    """`(method, parametrisation, entries over seeds)` of what is stored, in the order of the methods."""
+    for method, network in itertools.product(ALL, NETWORKS):
+        entries = list(results["runs"].get(f"{method}, {network}", {}).values())
+        if entries:
+            yield method, network, entries
+
+
+def median_of(values) -> float:
+    values = [value for value in values if value is not None]
+    return float(np.median(values)) if values else np.nan
+
+
+def of_pattern(entry) -> float:
+    """U at the end, or 0 where it is not that of a pattern: a consensus has a high one too."""
+    return entry["points"][-1]["utility"] * (entry["points"][-1]["alternation"] >= 0.8)
+
+
+def table(results: dict) -> str:
+    lines = ["| method | f is a | patterns | median U | worst | median U at dt/4 | alternation | s |", "|---" * 8 + "|"]
+    for method, network, entries in rows(results):
+        last = {name: [entry["points"][-1][name] for entry in entries] for name in entries[0]["points"][-1]}
+        seconds = median_of(last["seconds"])
+        patterns = sum(of_pattern(entry) > 0 for entry in entries)
+        lines.append(
+            f"| {method} | {network} | {patterns} of {len(entries)} | {median_of(last['utility']):.3f} "
+            f"| {min(last['utility']):.3f} | {median_of(last['utility_refined']):.3f} "
+            f"| {median_of(last['alternation']):.2f} | {'–' if np.isnan(seconds) else f'{seconds:.1f}'} |"
+        )
+    return "\n".join(lines)
+
+
+def finding(finals: dict[str, float]) -> str:
+    """Who is ahead, in words, from the median utilities at the end."""
+    order = sorted(finals, key=finals.get, reverse=True)
+    ahead = [method for method in order if finals[order[0]] - finals[method] < SAME]
+    behind = order[len(ahead) :]
+    text = f"{' and '.join(ahead)} {'reach' if len(ahead) > 1 else 'reaches'} {finals[order[0]]:.3f} bits per cell"
+    return text + (f", {behind[0]} {finals[behind[0]]:.3f}" if behind else "")
+
+
+def draw(results: dict, path: Path) -> None:
+    figure = Figure(figsize=(11.0, 7.5), layout="constrained")
+    axes = figure.subplots(2, 2, sharey=True, sharex="col", squeeze=False)
+    finals = {network: {} for network in NETWORKS}
+    for method, network, entries in rows(results):
+        # Only runs that stop where the others do; a run with another budget has other checkpoints.
+        n_points = min(len(entry["points"]) for entry in entries)
+        points = [entry["points"][-n_points:] for entry in entries]
+        utility = np.array([[p["utility"] for p in of_seed] for of_seed in points])
+        finals[network][method] = float(np.median(utility[:, -1]))
+        colour, row = COLOURS[ALL.index(method)], list(NETWORKS).index(network)
+        for ax, quantity in zip(axes[row], ("work", "seconds"), strict=True):
+            x = [median_of(of_seed[i][quantity] for of_seed in points) for i in range(n_points)]
+            if np.isnan(x).any():
+                continue  # run by several workers, hence without seconds
+            low, middle, high = np.quantile(utility, (0.0, 0.5, 1.0), axis=0)
+            if method == "recipe":
+                ax.errorbar(x, middle, (middle - low, high - middle), fmt="*", ms=13, capsize=3, color=colour)
+                ax.plot([], [], "*", ms=11, color=colour, label=method)
+            else:
+                ax.plot(x, middle, marker="o", ms=3.5, color=colour, label=method)
+                ax.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+    for (network, of_network), pair in zip(finals.items(), axes, strict=True):
+        for ax, xlabel in zip(pair, ("simulated cell updates", "time (s)"), strict=True):
+            ax.set(
+                xscale="log" if ax.lines else "linear", xlabel=xlabel, ylabel="U on fresh replicates (bits per cell)"
+            )
+            ax.spines[["top", "right"]].set_visible(False)
+        if of_network:
+            pair[0].set_title(f"f is a {network}: {finding(of_network)}", loc="left", fontsize=10)
+            pair[1].legend(
+                *pair[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
+            )
+    n_seeds = {len(entries) for *_, entries in rows(results)}
+    works = [entry["points"][-1]["work"] / 1e9 for *_, entries in rows(results) for entry in entries]
+    figure.suptitle(
+        f"{min(works):.3g} to {max(works):.3g} billion cell updates for each, median over "
+        f"{' or '.join(map(str, sorted(n_seeds)))} seeds; bands and bars from the worst seed to the best"
+    )
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tune", action="store_true", help="try settings first, and store the best")
+    parser.add_argument("--methods", nargs="+", choices=ALL, default=ALL, metavar="METHOD", help=", ".join(ALL))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="F")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to SEEDS - 1; 0 to tune only")
+    parser.add_argument("--budget", type=float, help="cell updates; by default the median of the recipe")
+    parser.add_argument("--missing", action="store_true", help="only runs that are not stored with these settings")
+    parser.add_argument("--workers", type=int, default=1, help="processes; seconds are stored by one only")
+    parser.add_argument("--figure-only", action="store_true", help="run nothing")
+    parser.add_argument("--quick", action="store_true", help="a tiny budget and files in the temp folder, as a trial")
+    options = parser.parse_args()
+    path, figure, n_checkpoints = RESULTS, FIGURE, 8
+    if options.quick:
+        path, figure = (Path(tempfile.gettempdir()) / f"quick-{file.name}" for file in (path, figure))
+        options.budget, n_checkpoints = options.budget or 3e8, 3
+    results = {"tuning": {}, "best": {}, "runs": {}}
+    if path.exists():
+        results |= json.loads(path.read_text())
+
+    def work_through(tasks: dict) -> None:
+        """Runs tasks named by where their entries go: a section, a row, and a key in it."""
+        for (section, row, key), (*_, settings, budget, _) in list(tasks.items()):
+            stored = results[section].get(row, {}).get(key)
+            same = stored and (stored["settings"], stored["budget"]) == (settings, budget)
+            if options.missing and same:
+                del tasks[section, row, key]
+        for (section, row, key), entry in run_all(tasks, options.workers):
+            results[section].setdefault(row, {})[key] = entry
+            save(results, path)
+            print(f"{section}, {row}, {key}: U = {entry['points'][-1]['utility']:.3f}", flush=True)
+
+    if not options.figure_only:
+        cases = [(f"{method}, {f}", method, f) for method in options.methods for f in options.networks]
+        work_through(
+            {("runs", row, str(s)): (m, f, s, None, None, 1) for row, m, f in cases if m == "recipe"
+             for s in range(options.seeds)}
+        )  # fmt: skip
+        cases = [case for case in cases if case[1] != "recipe"]
+        budget = options.budget
+        if cases and budget is None:
+            works = [e["points"][-1]["work"] for m, _, entries in rows(results) if m == "recipe" for e in entries]
+            if not works:
+                parser.error("no run of the recipe is stored: run --methods recipe first, or give --budget")
+            budget = float(np.median(works))
+        if options.tune:
+            work_through(
+                {("tuning", row, f"{json.dumps(settings)}, seed {s}"): (m, f, s, settings, budget, 1)
+                 for row, m, f in cases for settings in settings_to_try(m) for s in TUNING_SEEDS}
+            )  # fmt: skip
+            for row, method, _ in cases:
+                trials = list(results["tuning"][row].values())
+                means = [
+                    np.mean([of_pattern(t) for t in trials if (t["settings"], t["budget"]) == (s, budget)])
+                    for s in settings_to_try(method)
+                ]
+                results["best"][row] = settings_to_try(method)[int(np.argmax(means))]
+            save(results, path)
+        if missing := [row for row, *_ in cases if row not in results["best"]]:
+            parser.error(f"no settings of {missing[0]!r} are stored: run --tune first")
+        seeds = range(options.seeds)
+        work_through(
+            {("runs", row, str(s)): (m, f, s, results["best"][row], budget, n_checkpoints) for row, m, f in cases
+             for s in seeds}
+        )  # fmt: skip
+    print(table(results))
+    if results["runs"]:
+        draw(results, figure)
+
+
+if __name__ == "__main__":
+    main()

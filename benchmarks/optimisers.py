@@ -1,0 +1,172 @@
+"""The methods that `compare.py` compares, behind one interface: `step`, `answer`, and what each of them costs.
+
+Work is counted in cell updates of simulations; see `compare.py`.
+"""
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+
+import cma
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+import lateral
+from lateral.gradients import ESTIMATORS, Pathwise, Score
+
+MODEL = lateral.Model(
+    n_cells=7, n_steps=1000, dt=0.01, noise_strength=0.1, objective="tissue", relaxation="bernoulli", n_replicates=256
+)
+N_RANDOM, R_RANDOM = 256, 64
+R_RESCORE = 1000
+
+
+@dataclass(frozen=True)
+class Knots:
+    """f by its values at equally spaced knots, straight lines between them, bounded smoothly."""
+
+    n_values: int = 25
+    max_rate: float = 5.0
+
+    def init(self, key):
+        return jax.random.normal(key, (self.n_values,))
+
+    def apply(self, params, neighbour_mean):
+        return lateral.Table(self.max_rate * jnp.tanh(params / self.max_rate))(neighbour_mean)
+
+
+NETWORKS = {"network": lateral.RBFNetwork(), "table": Knots()}
+
+
+def simulations(n_replicates: int) -> int:
+    """Cell updates of so many simulated tissues."""
+    return n_replicates * MODEL.n_cells * MODEL.n_steps
+
+
+def gradient_recipe(seed: int, network) -> tuple[lateral.Run, int]:
+    """The recommended trainer, as a user calls it; the run and its work."""
+    model, settings = lateral.preset("backprop", "recipe", objective="tissue", network=network)
+    run = lateral.train_restarts(model, key=jax.random.key(seed), **settings)
+    return run, int(run.settings["cell_updates"])
+
+
+def best_random(model, key):
+    """The best of many random networks, where everybody else starts."""
+    init_key, score_key = jax.random.split(key)
+    population = jax.vmap(model.network.init)(jax.random.split(init_key, N_RANDOM))
+    scores, _ = lateral.population_fitness(population, dataclasses.replace(model, n_replicates=R_RANDOM), score_key)
+    return jax.tree.map(lambda x: x[jnp.argmax(scores)], population)
+
+
+@jax.jit
+def generation(strategy, state, model, key):
+    ask_key, score_key = jax.random.split(key)
+    population = strategy.ask(state, ask_key)
+    return strategy.tell(state, population, lateral.population_fitness(population, model, score_key)[0])
+
+
+class Evolution:
+    """The package's strategy; its answer is the best parent on fresh replicates, whose cost counts."""
+
+    n_skipped = 0
+
+    def __init__(self, model, start, key, seed, mutation_strength):
+        self.strategy = lateral.EvolutionStrategy(mutation_strength=mutation_strength)
+        self.model, self.key = model, key
+        self.state = self.strategy.init_around(start, jax.random.fold_in(key, 0))
+        self.step_work = simulations(self.strategy.population_size * model.n_replicates)
+        self.answer_work = simulations(self.strategy.n_parents * R_RESCORE)
+
+    def step(self, number, n_steps):
+        self.state = generation(self.strategy, self.state, self.model, jax.random.fold_in(self.key, 2 * number + 1))
+        return self.state
+
+    def answer(self, number):
+        best = jnp.argsort(-self.state.fitness)[: self.strategy.n_parents]
+        parents = jax.tree.map(lambda x: x[best], self.state.population)
+        fresh = dataclasses.replace(self.model, n_replicates=R_RESCORE)
+        scores, _ = lateral.population_fitness(parents, fresh, jax.random.fold_in(self.key, 2 * number + 2))
+        return jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
+
+
+class CMAES:
+    """Covariance matrix adaptation with common random numbers in a generation; its answer is the mean."""
+
+    answer_work = n_skipped = 0
+
+    def __init__(self, model, start, key, seed, sigma0):
+        flat, self.unravel = ravel_pytree(start)
+        self.model, self.key = model, key
+        self.strategy = cma.CMAEvolutionStrategy(np.asarray(flat), sigma0, {"seed": seed + 1, "verbose": -9})
+        self.step_work = simulations(self.strategy.popsize * model.n_replicates)
+
+    def step(self, number, n_steps):
+        asked = self.strategy.ask()
+        population = jax.vmap(self.unravel)(jnp.asarray(np.array(asked), float))
+        scores, _ = lateral.population_fitness(population, self.model, jax.random.fold_in(self.key, number))
+        self.strategy.tell(asked, -np.asarray(scores, float))
+        return scores
+
+    def answer(self, number):
+        return self.unravel(jnp.asarray(self.strategy.mean, float))
+
+
+ADAM = optax.apply_if_finite(optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam()), 10**6)
+
+
+@jax.jit
+def epoch(estimator, params, opt_state, model, learning_rate, key):
+    gradient, _ = estimator(params, model, key)
+    updates, opt_state = ADAM.update(gradient, opt_state, params)
+    return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), opt_state
+
+
+class Gradient:
+    """What `train_backprop` does with clip_norm=1 and cosine decay, an epoch at a time, to stop at checkpoints.
+
+    A gradient that is not finite is skipped and counted, where `train_backprop` gives up.
+    """
+
+    answer_work = 0
+
+    def __init__(self, estimator, n_simulations, model, start, key, seed, learning_rate):
+        self.estimator, self.model, self.learning_rate = estimator, model, learning_rate
+        self.key = jax.random.split(key)[1]
+        self.params, self.state = start, ADAM.init(start)
+        self.step_work = n_simulations * simulations(model.n_replicates)
+
+    def step(self, number, n_steps):
+        rate = 0.5 * self.learning_rate * (1.0 + np.cos(np.pi * number / n_steps))
+        key = jax.random.split(jax.random.fold_in(self.key, number), 1)[0]
+        self.params, self.state = epoch(self.estimator, self.params, self.state, self.model, rate, key)
+        return self.params
+
+    def answer(self, number):
+        return self.params
+
+    @property
+    def n_skipped(self):
+        return int(self.state.total_notfinite)
+
+
+# For each method but the recipe: how to make it, and two values of two settings to try.
+REPLICATES = {"n_replicates": (50, 250)}
+METHODS = {
+    "evolution": (Evolution, {"mutation_strength": (0.1, 0.3)} | REPLICATES),
+    "CMA-ES": (CMAES, {"sigma0": (0.3, 1.0)} | REPLICATES),
+}
+GRADIENTS = {"score": (Score(n_chunks=100, decay=0.95), 3), "pathwise": (Pathwise(), 3)}
+if "combination" in ESTIMATORS:
+    GRADIENTS["combination"] = (ESTIMATORS["combination"](), 6)  # a gradient of each
+for name, (estimator, n_simulations) in GRADIENTS.items():
+    make = lambda *a, e=estimator, n=n_simulations, **settings: Gradient(e, n, *a, **settings)  # noqa: E731
+    METHODS[name] = (make, {"learning_rate": (0.03, 0.1), "n_replicates": (256, 1024)})
+ALL = ("recipe", *METHODS)
+
+
+def settings_to_try(method: str) -> list[dict]:
+    grid = METHODS[method][1]
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
