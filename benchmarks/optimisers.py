@@ -6,6 +6,7 @@ Work is counted in cell updates of simulations; see `compare.py`.
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from functools import partial
 
 import cma
 import jax
@@ -15,7 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import lateral
-from lateral.gradients import ESTIMATORS, Pathwise, Score
+from lateral.gradients import Combination, Pathwise, Score
 
 MODEL = lateral.Model(
     n_cells=7, n_steps=1000, dt=0.01, noise_strength=0.1, objective="tissue", relaxation="bernoulli", n_replicates=256
@@ -132,11 +133,11 @@ class Gradient:
 
     answer_work = 0
 
-    def __init__(self, estimator, n_simulations, model, start, key, seed, learning_rate):
+    def __init__(self, estimator, model, start, key, seed, learning_rate):
         self.estimator, self.model, self.learning_rate = estimator, model, learning_rate
         self.key = jax.random.split(key)[1]
         self.params, self.state = start, ADAM.init(start)
-        self.step_work = n_simulations * simulations(model.n_replicates)
+        self.step_work = estimator.n_simulations * simulations(model.n_replicates)
 
     def step(self, number, n_steps):
         rate = 0.5 * self.learning_rate * (1.0 + np.cos(np.pi * number / n_steps))
@@ -158,12 +159,8 @@ METHODS = {
     "evolution": (Evolution, {"mutation_strength": (0.1, 0.3)} | REPLICATES),
     "CMA-ES": (CMAES, {"sigma0": (0.3, 1.0)} | REPLICATES),
 }
-GRADIENTS = {"score": (Score(n_chunks=100, decay=0.95), 3), "pathwise": (Pathwise(), 3)}
-if "combination" in ESTIMATORS:
-    GRADIENTS["combination"] = (ESTIMATORS["combination"](), 6)  # a gradient of each
-for name, (estimator, n_simulations) in GRADIENTS.items():
-    make = lambda *a, e=estimator, n=n_simulations, **settings: Gradient(e, n, *a, **settings)  # noqa: E731
-    METHODS[name] = (make, {"learning_rate": (0.03, 0.1), "n_replicates": (256, 1024)})
+for name, estimator in {"score": Score(), "pathwise": Pathwise(), "combination": Combination()}.items():
+    METHODS[name] = (partial(Gradient, estimator), {"learning_rate": (0.03, 0.1), "n_replicates": (256, 1024)})
 ALL = ("recipe", *METHODS)
 
 

@@ -122,6 +122,7 @@ def train_backprop(
     n_fresh: int = 4000,
     chunk_size: int = 25,
     progress: bool = False,
+    warn: bool = True,
 ) -> Run:
     """Train the network of `model` by Adam on a gradient of the utility; the defaults are the guide's.
 
@@ -151,11 +152,12 @@ def train_backprop(
         n_fresh: fresh replicates of each check, the same for all checks.
         chunk_size: epochs per jitted call; only the progress bar sees it.
         progress: show a progress bar on stderr.
+        warn: False keeps back the `TimeStepWarning`, for runs of which most are dropped.
 
     Returns:
         A `Run` whose history holds, for each epoch, `loss`, `utility` (hard, on the same replicates, hence biased
         upward), `alternation`, `gradient_norm` (before clipping), `learning_rate` and `noise_strength`; for
-            `Combination()` also `pathwise_share`, the weight of the pathwise gradient.
+        `Combination()` also `pathwise_share`, the weight of the pathwise gradient.
 
     Raises:
         TrainingDiverged: when the loss or its gradient is not finite; its `run` holds the last good parameters.
@@ -164,34 +166,6 @@ def train_backprop(
         TimeStepWarning: with `check_every`, if the objective of the parameters that are returned changes by more than
             0.02 at a quarter of the time step.
     """
-    run = train_unwarned(**locals())
-    if run.settings["fresh_objective"] is not None:
-        warn_of_time_step(*run.settings["fresh_objective"], run.model.dt, stacklevel=3)
-    return run
-
-
-def train_unwarned(
-    model,
-    *,
-    key,
-    n_epochs,
-    learning_rate,
-    b2,
-    clip_norm,
-    n_batches,
-    n_training_steps,
-    noise_curriculum,
-    dt_cycle,
-    gradient,
-    optimizer,
-    initial_params,
-    check_every,
-    patience,
-    n_fresh,
-    chunk_size,
-    progress,
-) -> Run:
-    """`train_backprop` without its warning, which is not for the restarts that a selection drops."""
     model = Model() if model is None else check_model(model)
     n_epochs = check_size("n_epochs", n_epochs)
     n_batches = check_size("n_batches", n_batches)
@@ -300,6 +274,8 @@ def train_unwarned(
             run,
             n_good,
         )
+    if warn and best:
+        warn_of_time_step(*settings["fresh_objective"], model.dt, stacklevel=3)
     return run
 
 

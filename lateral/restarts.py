@@ -28,7 +28,7 @@ from jaxtyping import Array
 from tqdm.auto import tqdm
 
 from lateral._checks import check_key, check_number, check_size
-from lateral.backprop import TrainingDiverged, train_unwarned
+from lateral.backprop import TrainingDiverged, train_backprop
 from lateral.evaluation import merit, warn_of_time_step
 from lateral.evolution import population_fitness
 from lateral.gradients import Score
@@ -109,15 +109,11 @@ def train_restarts(
     common = {
         "b2": 0.99,  # gradients shrink tenfold once a slope is climbed: 1,000 epochs would be too long a memory
         "clip_norm": clip_norm,
-        "n_batches": 1,
-        "n_training_steps": None,
         "dt_cycle": dt_cycle,
         "gradient": Score() if gradient is None else gradient,
-        "optimizer": None,
-        "patience": None,
         "n_fresh": n_fresh,
-        "progress": False,
         "chunk_size": 50,  # one compilation for all
+        "warn": False,
     }
     exploration = common | {
         "n_epochs": n_exploration,
@@ -140,7 +136,7 @@ def train_restarts(
             def train(start, key):
                 try:
                     with jax.enable_x64(x64):
-                        run = train_unwarned(model, key=key, initial_params=start, **settings)
+                        run = train_backprop(model, key=key, initial_params=start, **settings)
                 except TrainingDiverged as error:
                     run = error
                 bar.update(settings["n_epochs"])

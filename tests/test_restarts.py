@@ -87,7 +87,7 @@ def test_a_warm_start_is_one_restart_without_candidates():
 
 def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypatch):
     """Every second call fails, then every call."""
-    train_one, calls = restarts.train_unwarned, []
+    train_one, calls = restarts.train_backprop, []
 
     def every_second(model, **settings):
         calls.append(None)
@@ -96,7 +96,7 @@ def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypat
             raise TrainingDiverged("not finite", run, 0)
         return run
 
-    monkeypatch.setattr(restarts, "train_unwarned", every_second)
+    monkeypatch.setattr(restarts, "train_backprop", every_second)
     run = train(n_threads=1, n_restarts=4)
     assert len(run.settings["restarts"]) == 2
     assert len(run.history["loss"]) in (4, 10), "with what followed, or as exploration left it"
@@ -104,7 +104,7 @@ def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypat
     def always(model, **settings):
         raise TrainingDiverged("not finite", run, 0)
 
-    monkeypatch.setattr(restarts, "train_unwarned", always)
+    monkeypatch.setattr(restarts, "train_backprop", always)
     with pytest.raises(TrainingDiverged, match="not finite"):
         train()
 
