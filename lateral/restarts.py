@@ -3,15 +3,19 @@
 Half of all random rules turn every cell the same way, have U = 0 and no gradient; others lead to a slope that is
 climbed slowly, or to a consensus. Which one a seed gives is luck, and luck is cheap to buy:
 
-    256 random networks ─→ the best 6, explored with twice the noise ─→ the best 4, trained on ─→ the best
+    256 random networks ─→ the best 4, explored smooth and noisy ─→ the best 2, trained on ─→ the best
+
+Exploration climbs off the steep sigmoid, to which nearly all random networks lead, with half as much noise again (the
+score estimator scatters by 1 / σ) and with a smoother network where there is one (`RBFNetwork.smoothed`): steep rules
+exploit the time step there long before they find anything better. What follows makes the flanks steep.
 
 Each choice is made on fresh replicates, at the time step and at a quarter of it. Nothing knows which rule is wanted:
 the networks are drawn by `network.init`, and the objective alone selects (`Model.objective="tissue"` asks for patterns
 inside each tissue, where a consensus is worth nothing). All simulations, dropped ones too, are counted in
 `run.settings["cell_updates"]`.
 
-Restarts run side by side, one thread each: on a CPU two of them take 1.1 times as long as one, while `vmap` over both
-takes twice as long (the loops of one are too small to share out among cores).
+Restarts run side by side, one thread each, and not under one `vmap`: XLA does not share loops as small as theirs out
+among the cores of a CPU.
 """
 
 import dataclasses
@@ -44,17 +48,17 @@ def train_restarts(
     *,
     key: Array,
     n_candidates: int = 256,
-    n_restarts: int = 6,
-    n_survivors: int = 4,
+    n_restarts: int = 4,
+    n_survivors: int = 2,
     n_exploration: int = 200,
-    n_epochs: int = 450,
-    learning_rate: float = 0.2,
+    n_epochs: int = 400,
+    learning_rate: float = 0.3,
     exploration_rate: float = 0.3,
-    exploration_noise: str = "settling",
+    exploration_noise: str = "raised",
     dt_cycle: tuple[float, ...] = (1.0, 0.5),
     gradient: Callable | None = None,
     clip_norm: float | None = None,
-    check_every: int = 150,
+    check_every: int = 200,
     n_fresh: int = 4000,
     initial_params: Any = None,
     n_threads: int | None = None,
@@ -69,12 +73,12 @@ def train_restarts(
             2 n_restarts once more on 1,024.
         n_restarts: networks that are explored, >= 1.
         n_survivors: explored networks that are trained on, between 1 and n_restarts.
-        n_exploration: epochs of exploration, at a constant learning rate.
+        n_exploration: epochs of exploration, at a constant learning rate; of `model.network.smoothed()` where the
+            network has that method.
         n_epochs: epochs of the training that follows, with the learning rate falling along a cosine to 3 %.
         learning_rate: Adam's step after exploration, > 0.
         exploration_rate: Adam's step in exploration, > 0.
-        exploration_noise: noise curriculum of the exploration, see `train_backprop`. The score estimator scatters
-            less with more noise, by 1 / σ.
+        exploration_noise: noise curriculum of the exploration, see `train_backprop`.
         dt_cycle: factors on the time step, see `train_backprop`.
         gradient: estimator, `Score()` by default.
         clip_norm: bound on the norm of the gradient, see `train_backprop`.
@@ -87,7 +91,8 @@ def train_restarts(
         The best `Run`: its history is that of its exploration and of what followed, its `initial_params` are the
         random network that it grew from, and its settings hold `candidates` (lowest, median and highest
         objective of the random networks), `restarts` (fresh objectives after exploration, best first), and
-        `cell_updates`, all work together.
+        `cell_updates`, all work together. Where nothing that followed was better than an explored network, that is
+        the result, and `run.model` holds the smoothed network.
 
     Raises:
         TrainingDiverged: when no restart stayed finite.
@@ -104,6 +109,8 @@ def train_restarts(
     check_number("exploration_rate", exploration_rate, above=0.0)
     check_every = check_size("check_every", check_every)
     n_threads = check_size("n_threads", n_threads or os.cpu_count() or 1)
+    network = model.network
+    smooth = dataclasses.replace(model, network=network.smoothed() if hasattr(network, "smoothed") else network)
     x64 = jax.config.jax_enable_x64  # as a context it holds in this thread only
     candidate_key, *train_keys = jax.random.split(check_key(key), 1 + n_restarts + n_survivors)
     common = {
@@ -130,7 +137,7 @@ def train_restarts(
 
     with tqdm(total=n_restarts * n_exploration + n_survivors * n_epochs, unit="epoch", disable=not progress) as bar:
 
-        def train_all(starts, keys, settings) -> list[Run | TrainingDiverged]:
+        def train_all(starts, keys, model, settings) -> list[Run | TrainingDiverged]:
             """What became of each start."""
 
             def train(start, key):
@@ -151,12 +158,12 @@ def train_restarts(
             starts, candidates, work = _best_candidates(model, candidate_key, n_candidates, n_restarts)
         else:
             starts, candidates, work = [initial_params], None, 0
-        outcomes = train_all(starts, train_keys[:n_restarts], exploration)
+        outcomes = train_all(starts, train_keys[:n_restarts], smooth, exploration)
         explored = sorted((run for run in outcomes if isinstance(run, Run)), key=_merit, reverse=True)
         if not explored:
             raise outcomes[0]
         survivors = explored[:n_survivors]
-        refined = train_all([run.params for run in survivors], train_keys[n_restarts:], refinement)
+        refined = train_all([run.params for run in survivors], train_keys[n_restarts:], model, refinement)
 
     # What went wrong later, or brought nothing, must not cost what exploration had found.
     lines = [

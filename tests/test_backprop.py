@@ -317,7 +317,7 @@ CURRICULA = {
     "guide": lambda progress: 1.0 + progress,
     "rising": lambda progress: progress,
     "falling": lambda progress: 3.0 - 2.0 * progress,
-    "settling": lambda progress: 2.0 - progress,
+    "raised": lambda progress: 1.5,
 }
 
 

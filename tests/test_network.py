@@ -207,7 +207,7 @@ def test_an_odd_rule_treats_on_and_off_alike_and_its_draw_knows_no_sign(key):
     f = RegulatoryFunction(network, network.init(key))
     np.testing.assert_allclose(f(1.0 - X), -f(X), atol=1e-12)
     weights = jax.vmap(network.init)(jax.random.split(key, 4000))["weights"]
-    assert weights.shape == (4000, 14)
+    assert weights.shape == (4000, 10)
     assert jnp.abs(weights.mean(axis=0)).max() < 5.0 / np.sqrt(4000)
     np.testing.assert_allclose(weights.std(axis=0), 1.0, rtol=0.1)
 
@@ -217,3 +217,10 @@ def test_any_shape_goes_through_radial_basis_functions(key):
     x = np.linspace(0.0, 1.0, 24).reshape(2, 3, 4)
     np.testing.assert_allclose(f(x), f(x.ravel()).reshape(x.shape), atol=1e-14)
     assert f(0.3).shape == ()
+
+
+def test_a_smoothed_network_takes_the_same_weights_to_a_less_steep_rule(key):
+    network = RBFNetwork(max_rate=None)
+    params, x = network.init(key), np.linspace(0.0, 1.0, 1001)
+    steepest = [float(np.abs(np.diff(n.apply(params, x))).max()) for n in (network, network.smoothed())]
+    assert network.smoothed().width == pytest.approx(1.0) and steepest[1] < 0.8 * steepest[0]

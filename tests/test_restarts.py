@@ -43,7 +43,7 @@ def test_what_follows_cannot_lose_what_exploration_found(run):
 
 
 def test_the_history_is_that_of_the_winner_and_the_start_is_a_random_network(run):
-    noise = [0.2, 0.175, 0.15, 0.125] + 6 * [0.1]
+    noise = 4 * [0.15] + 6 * [0.1]
     assert len(run.history["loss"]) in (4, 10)
     np.testing.assert_allclose(run.history["noise_strength"], noise[: len(run.history["loss"])], rtol=1e-6)
     init_key = jax.random.split(jax.random.split(jax.random.key(3), 6)[0], 3)[0]
@@ -55,7 +55,7 @@ def test_restarts_are_ranked_and_the_best_check_is_returned(run):
     merits = [merit(fresh) for fresh in run.settings["restarts"]]
     assert merits == sorted(merits, reverse=True) and len(merits) == 3
     assert merit(run.settings["fresh_objective"]) == max(merit(check) for check in run.settings["checks"])
-    again = fresh_objective(run.params, MODEL, jax.random.key(77), 20_000)
+    again = fresh_objective(run.params, run.model, jax.random.key(77), 20_000)
     np.testing.assert_allclose(again, run.settings["fresh_objective"], atol=0.12)  # 400 replicates against 20,000
 
 
@@ -83,6 +83,24 @@ def test_a_warm_start_is_one_restart_without_candidates():
     np.testing.assert_array_equal(run.initial_params["weights"], start["weights"])
     assert (run.settings["n_candidates"], run.settings["candidates"]) == (0, None)
     assert len(run.settings["restarts"]) == 1
+
+
+def test_exploration_sees_the_smoothed_network_and_the_result_says_which_it_is(monkeypatch):
+    """Same weights, wider bumps; a result that nothing improved on is the smooth rule that was explored."""
+    train_one, widths = restarts.train_backprop, []
+
+    def recorded(model, **settings):
+        widths.append(float(model.network.width))
+        return train_one(model, **settings)
+
+    monkeypatch.setattr(restarts, "train_backprop", recorded)
+    train(n_threads=1)
+    np.testing.assert_allclose(widths, 3 * [1.0] + 2 * [0.6])
+    ruined = train(n_epochs=3, learning_rate=1e4, n_threads=1)
+    explored = len(ruined.history["loss"]) == 4
+    assert float(ruined.model.network.width) == pytest.approx(1.0 if explored else 0.6)
+    again = fresh_objective(ruined.params, ruined.model, jax.random.key(77), 20_000)
+    np.testing.assert_allclose(again, ruined.settings["fresh_objective"], atol=0.12)
 
 
 def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypatch):
