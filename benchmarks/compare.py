@@ -13,8 +13,8 @@ best of 256 random networks on 64 replicates, from which all start but the recip
 rescoring of the last parents of evolution. Measuring the answers on fresh replicates does not: 4,000 at each checkpoint
 and 20,000 at the end, at the time step and at a quarter of it. Seconds leave out compilation and are stored by runs
 with one worker only. The recipe brings its settings from the presets; all others are tuned here by equal numbers of
-trials, each on seeds 100 and 101 with a quarter of the budget. Writes `benchmarks/compare.json` after each run and
-`docs/compare.png`, and prints a Markdown table.
+trials, each on seeds 100 and 101 with a quarter of the budget, and chosen by the lower U of dt and dt/4. Writes
+`benchmarks/compare.json` after each run and `docs/compare.png`, and prints a Markdown table.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
     if method == "recipe":
         trained, work = gradient_recipe(seed, network)
         seconds = time.perf_counter() - clock
-        points = [measure(trained.params, network, seed, R_FINAL, work, seconds if timed else None)]
+        points = [measure(trained.params, trained.model.network, seed, R_FINAL, work, seconds if timed else None)]
         return {"settings": settings, "budget": budget, "points": points}
 
     settings_ = dict(settings)
@@ -157,19 +157,21 @@ def median_of(values) -> float:
 
 
 def of_pattern(entry) -> float:
-    """U at the end, or 0 where it is not that of a pattern: a consensus has a high one too."""
-    return entry["points"][-1]["utility"] * (entry["points"][-1]["alternation"] >= 0.8)
+    """The lower U at the end, at dt or dt/4, or 0 where it is not that of a pattern: a consensus has a high one too."""
+    end = entry["points"][-1]
+    return min(end["utility"], end["utility_refined"]) * (end["alternation"] >= 0.8)
 
 
 def table(results: dict) -> str:
-    lines = ["| method | f is a | patterns | median U | worst | median U at dt/4 | alternation | s |", "|---" * 8 + "|"]
+    lines = ["| method | f is a | patterns | median U | worst | at dt/4: median | worst | alternation | s |"]
+    lines.append("|---" * 9 + "|")
     for method, network, entries in rows(results):
         last = {name: [entry["points"][-1][name] for entry in entries] for name in entries[0]["points"][-1]}
         seconds = median_of(last["seconds"])
         patterns = sum(of_pattern(entry) > 0 for entry in entries)
+        at_dt, finer = (f"{median_of(last[u]):.3f} | {min(last[u]):.3f}" for u in ("utility", "utility_refined"))
         lines.append(
-            f"| {method} | {network} | {patterns} of {len(entries)} | {median_of(last['utility']):.3f} "
-            f"| {min(last['utility']):.3f} | {median_of(last['utility_refined']):.3f} "
+            f"| {method} | {network} | {patterns} of {len(entries)} | {at_dt} | {finer} "
             f"| {median_of(last['alternation']):.2f} | {'–' if np.isnan(seconds) else f'{seconds:.1f}'} |"
         )
     return "\n".join(lines)
@@ -185,16 +187,17 @@ def finding(finals: dict[str, float]) -> str:
 
 
 def draw(results: dict, path: Path) -> None:
-    figure = Figure(figsize=(11.0, 7.5), layout="constrained")
-    axes = figure.subplots(2, 2, sharey=True, sharex="col", squeeze=False)
-    finals = {network: {} for network in NETWORKS}
+    finals = {network: {} for _, network, _ in rows(results)}
+    figure = Figure(figsize=(11.0, 0.75 + 3.4 * len(finals)), layout="constrained")
+    axes = figure.subplots(len(finals), 2, sharey=True, sharex="col", squeeze=False)
     for method, network, entries in rows(results):
         # Only runs that stop where the others do; a run with another budget has other checkpoints.
         n_points = min(len(entry["points"]) for entry in entries)
         points = [entry["points"][-n_points:] for entry in entries]
         utility = np.array([[p["utility"] for p in of_seed] for of_seed in points])
         finals[network][method] = float(np.median(utility[:, -1]))
-        colour, row = COLOURS[ALL.index(method)], list(NETWORKS).index(network)
+        name = f"{method} ({len(entries)})"
+        colour, row = COLOURS[ALL.index(method)], list(finals).index(network)
         for ax, quantity in zip(axes[row], ("work", "seconds"), strict=True):
             x = [median_of(of_seed[i][quantity] for of_seed in points) for i in range(n_points)]
             if np.isnan(x).any():
@@ -202,9 +205,9 @@ def draw(results: dict, path: Path) -> None:
             low, middle, high = np.quantile(utility, (0.0, 0.5, 1.0), axis=0)
             if method == "recipe":
                 ax.errorbar(x, middle, (middle - low, high - middle), fmt="*", ms=13, capsize=3, color=colour)
-                ax.plot([], [], "*", ms=11, color=colour, label=method)
+                ax.plot([], [], "*", ms=11, color=colour, label=name)
             else:
-                ax.plot(x, middle, marker="o", ms=3.5, color=colour, label=method)
+                ax.plot(x, middle, marker="o", ms=3.5, color=colour, label=name)
                 ax.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
     for (network, of_network), pair in zip(finals.items(), axes, strict=True):
         for ax, xlabel in zip(pair, ("simulated cell updates", "time (s)"), strict=True):
@@ -212,16 +215,14 @@ def draw(results: dict, path: Path) -> None:
                 xscale="log" if ax.lines else "linear", xlabel=xlabel, ylabel="U on fresh replicates (bits per cell)"
             )
             ax.spines[["top", "right"]].set_visible(False)
-        if of_network:
-            pair[0].set_title(f"f is a {network}: {finding(of_network)}", loc="left", fontsize=10)
-            pair[1].legend(
-                *pair[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
-            )
-    n_seeds = {len(entries) for *_, entries in rows(results)}
+        pair[0].set_title(f"f is a {network}: {finding(of_network)}", loc="left", fontsize=10)
+        pair[1].legend(
+            *pair[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
+        )
     works = [entry["points"][-1]["work"] / 1e9 for *_, entries in rows(results) for entry in entries]
     figure.suptitle(
-        f"{min(works):.3g} to {max(works):.3g} billion cell updates for each, median over "
-        f"{' or '.join(map(str, sorted(n_seeds)))} seeds; bands and bars from the worst seed to the best"
+        f"{min(works):.3g} to {max(works):.3g} billion cell updates for each, median over the seeds in brackets; "
+        "bands and bars from the worst seed to the best"
     )
     figure.savefig(path, dpi=120)
 

@@ -16,6 +16,7 @@ from lateral import (
     NOISE_CURRICULA,
     Model,
     RegulatoryFunction,
+    Score,
     TimeStepWarning,
     TrainingDiverged,
     compute_loss,
@@ -192,6 +193,21 @@ def test_train_step_over_several_parameter_sets_by_vmap(key):
         new, _, loss = train_step(one, optax.adam(1e-3).init(one), MODEL, key)
         assert float(losses[i]) == pytest.approx(float(loss), abs=1e-6)
         assert_trees_close(jax.tree.map(lambda x, i=i: x[i], params), new, rtol=1e-5)
+
+
+def test_many_seeds_of_the_score_gradient_in_one_call(key):
+    """Each its own parameters and its own noise, as they would be alone."""
+    optimizer = optax.adam(0.1)
+    step = make_train_step(optimizer, Score(n_chunks=5))
+    several = {"gain": jnp.array([-2.0, 3.0]), "shift": jnp.zeros(2)}
+    keys = jax.random.split(key)
+    params, _, losses = jax.vmap(step, in_axes=(0, 0, None, 0))(several, jax.vmap(optimizer.init)(several), MODEL, keys)
+    for i in range(2):
+        one = jax.tree.map(lambda x, i=i: x[i], several)
+        gradient, scores = Score(n_chunks=5)(one, MODEL, keys[i])
+        assert float(losses[i]) == pytest.approx(float(scores["loss"]), abs=1e-6)
+        by_hand = updated(optimizer, gradient, optimizer.init(one), one)[0]
+        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], params), by_hand, rtol=1e-5)
 
 
 def test_new_noise_or_time_step_does_not_retrace_a_train_step(key):
