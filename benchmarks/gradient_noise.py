@@ -1,6 +1,6 @@
 """How much of one epoch's gradient is signal, and how far its mean is from the truth. Prints two Markdown tables.
 
-    python benchmarks/gradient_noise.py          # about four minutes on two cores
+    python benchmarks/gradient_noise.py          # several minutes on two cores
 
 *Replicates*: for the tanh target written as a network with one unit, the norm of the mean gradient over 64
 independent draws of noise, divided by the root mean square distance of one draw from that mean. Below 1, an epoch's
