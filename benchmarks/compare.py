@@ -182,7 +182,8 @@ def finding(finals: dict[str, float]) -> str:
     order = sorted(finals, key=finals.get, reverse=True)
     ahead = [method for method in order if finals[order[0]] - finals[method] < SAME]
     behind = order[len(ahead) :]
-    text = f"{' and '.join(ahead)} {'reach' if len(ahead) > 1 else 'reaches'} {finals[order[0]]:.3f} bits per cell"
+    reached = f"{finals[ahead[-1]]:.3f} to {finals[ahead[0]]:.3f}" if len(ahead) > 1 else f"{finals[ahead[0]]:.3f}"
+    text = f"{' and '.join(ahead)} {'reach' if len(ahead) > 1 else 'reaches'} {reached} bits per cell"
     return text + (f", {behind[0]} {finals[behind[0]]:.3f}" if behind else "")
 
 
