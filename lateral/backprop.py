@@ -216,7 +216,7 @@ def train_backprop(
     params = initial_parameters(model.network, init_key) if initial_params is None else initial_params
     params = first_params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
     if optimizer is None:
-        optimizer = _adam(float(b2), clip_norm is not None)
+        optimizer = make_adam(float(b2), clip_norm is not None)
     elif clip_norm is not None:
         raise ValueError("clip_norm goes with the built-in Adam; chain optax.clip_by_global_norm into your optimizer")
     else:
@@ -233,7 +233,7 @@ def train_backprop(
             "dt": np.asarray(float(model.dt) * np.take(dt_cycle, epochs % len(dt_cycle)), np.float32),
         }
         clip = jnp.asarray(clip_norm or 1.0, float)
-        carry, record = _run_epochs(
+        carry, record = run_epochs(
             carry, training_model, gradient, run_key, schedule, clip, optimizer=optimizer, n_batches=n_batches
         )
         good = np.asarray(record.pop("good"))
@@ -295,7 +295,7 @@ def _numbers(gradient) -> dict[str, float]:
 
 
 @lru_cache
-def _adam(b2: float, clipped: bool) -> optax.GradientTransformation:
+def make_adam(b2: float, clipped: bool) -> optax.GradientTransformation:
     """Adam whose learning rate and clipping norm are arguments of its update, so that neither recompiles."""
     adam = optax.scale_by_adam(b2=b2)
 
@@ -323,7 +323,7 @@ def _learning_rates(learning_rate, n_epochs: int) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames=("optimizer", "n_batches"))
-def _run_epochs(carry, model, gradient, key, schedule, clip_norm, *, optimizer, n_batches):
+def run_epochs(carry, model, gradient, key, schedule, clip_norm, *, optimizer, n_batches):
     optimizer = optax.with_extra_args_support(optimizer)
 
     def mean_gradient(params, model, key):

@@ -24,7 +24,7 @@ import numpy as np
 
 from lateral._checks import BOUNDARIES
 from lateral.backprop import NOISE_CURRICULA, TrainingDiverged
-from lateral.evaluation import Evaluation, evaluate
+from lateral.evaluation import Evaluation, evaluate, what_was_found
 from lateral.evolution import EvolutionStrategy
 from lateral.gradients import ESTIMATORS
 from lateral.model import OBJECTIVES, RELAXATIONS, final_states, hard_scores
@@ -66,7 +66,6 @@ _TRAINING_OPTIONS = {
         ("soft-width", float, "width of the soft fates"),
     ),
 }
-CONSENSUS = 0.25  # alternation below it: hardly any two neighbours differ
 _STRATEGY = ("population_size", "n_parents", "mutation_strength")
 
 
@@ -104,15 +103,8 @@ def _train(method: str, preset_name: str, out: Path, seed: int, **changes) -> tu
         print(f"lateral train: {error}", file=sys.stderr)
     line = {"out": str(out), "method": method, "seed": seed, "seconds": round(seconds, 3)}
     numbers = _numbers(result, ("utility", "utility_se", "alternation", "utility_refined"))
-    found = {"found": what_was_found(result)}
+    found = {"found": what_was_found(result.utility, result.alternation)}
     return line | numbers | found | initial_scores(run), 0 if error is None else 1
-
-
-def what_was_found(result: Evaluation) -> str:
-    """`"pattern"`, `"consensus"` (all cells agree, on in some tissues and off in others) or `"nothing"`."""
-    if result.utility < 0.1:
-        return "nothing"
-    return "pattern" if result.alternation >= CONSENSUS else "consensus"
 
 
 def initial_scores(run: Run) -> dict[str, float]:

@@ -20,9 +20,19 @@ from lateral.model import Model, check_model, final_states, hard_objective
 from lateral.network import RegulatoryFunction
 from lateral.utility import UndersampledWarning, apply_threshold, estimate_utility
 
-__all__ = ["Evaluation", "TimeStepWarning", "evaluate", "fresh_objective", "merit", "warn_of_time_step"]
+__all__ = [
+    "Evaluation",
+    "TimeStepWarning",
+    "evaluate",
+    "fresh_objective",
+    "merit",
+    "warn_of_time_step",
+    "what_was_found",
+]
 
 TOLERANCE = 0.02
+NOTHING = 0.1  # utility below it, in bits per cell: no information to speak of
+CONSENSUS = 0.25  # alternation below it: hardly any two neighbours differ
 N_KNOTS = 4097  # of f, tabulated once: an error below 1e-8 times the largest curvature of f
 
 
@@ -102,6 +112,13 @@ def evaluate(
         message = f"{result.n_patterns} distinct patterns in {n_replicates} replicates: U is only an upper bound"
         warnings.warn(message, UndersampledWarning, stacklevel=2)
     return result
+
+
+def what_was_found(utility: float, alternation: float) -> str:
+    """`"pattern"`, `"consensus"` (all cells agree, on in some tissues and off in others) or `"nothing"`."""
+    if utility < NOTHING:
+        return "nothing"
+    return "pattern" if alternation >= CONSENSUS else "consensus"
 
 
 def warn_of_time_step(utility: float, refined: float, dt: ArrayLike, stacklevel: int = 2) -> None:

@@ -129,6 +129,11 @@ def population_fitness(
     return _population_fitness(population, model, check_key(key))
 
 
+def best_of(state: EvolutionState) -> Any:
+    """Parameters of the network with the highest score of the last generation."""
+    return jax.tree.map(lambda x: x[jnp.argmax(state.fitness)], state.population)
+
+
 def train_evolution(
     model: Model | None = None,
     *,
@@ -172,7 +177,7 @@ def train_evolution(
     first_params = jax.tree.map(lambda x: x[0], state.population)
     records = []
     for generations in chunks(n_generations, chunk_size, progress, "generation"):
-        state, record = _run_generations(state, strategy, model, run_key, generations)
+        state, record = run_generations(state, strategy, model, run_key, generations)
         records.append(jax.tree.map(lambda x, n=int((generations >= 0).sum()): np.asarray(x)[:n], record))
     parents = jax.tree.map(lambda x: x[jnp.argsort(-state.fitness)[: strategy.n_parents]], state.population)
     final_scores, _ = population_fitness(parents, dataclasses.replace(model, n_replicates=n_final), final_key)
@@ -203,7 +208,7 @@ def _population_fitness(population, model, key):
 
 
 @jax.jit
-def _run_generations(state, strategy, model, key, generations):
+def run_generations(state, strategy, model, key, generations):
     def one_generation(state, generation):
         ask_key, score_key = jax.random.split(jax.random.fold_in(key, generation))
         population = strategy.ask(state, ask_key)

@@ -11,19 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.figure
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from lateral._checks import check_fates, check_matrix
 from lateral.evaluation import Evaluation
 from lateral.model import final_states
 from lateral.network import TanhInhibition
 from lateral.runs import Run
-from lateral.utility import apply_threshold
+from lateral.utility import UtilityEstimate, apply_threshold
 
 __all__ = [
     "COLOURS",
     "Figure",
+    "plot_bars",
     "plot_curves",
     "plot_evaluations",
     "plot_fates",
@@ -31,6 +34,7 @@ __all__ = [
     "plot_pattern_frequencies",
     "plot_regulatory_functions",
     "plot_run",
+    "plot_scores",
     "plot_space_time",
     "plot_states",
 ]
@@ -40,33 +44,32 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STATE_COLOURS = "cividis"
 FATE_COLOURS = ListedColormap(["#E8E8E8", "#0072B2"])
 
-_STYLE = {
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": "white",
-    "font.size": 10,
-}
-
 
 class Figure(matplotlib.figure.Figure):
     """A matplotlib figure that a notebook shows as a PNG, whatever backend is set."""
 
-    def to_png(self, dpi: int = 100) -> bytes:
+    def to_png(self, compress_level: int = 6) -> bytes:
+        """The picture. Straight from the canvas, since `savefig` draws everything twice."""
+        canvas = FigureCanvasAgg(self)
+        canvas.draw()
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=dpi)
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        picture.save(buffer, "png", compress_level=compress_level)
         return buffer.getvalue()
 
     def _repr_png_(self) -> bytes:
         return self.to_png()
 
 
-def new_figure(n_panels: int = 1, *, width: float | None = None, height: float = 3.2, **kwargs):
+def new_figure(n_panels: int = 1, n_rows: int = 1, *, width: float | None = None, height: float = 3.2, **kwargs):
     """An empty figure in the style of the family and its axes (one, or an array of them)."""
     width = {1: 6.0, 2: 9.5}.get(n_panels, 12.0) if width is None else width
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, n_panels, **kwargs)
+    # Set on each object: rcParams are global, and a worker thread may be drawing another figure just now.
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = figure.subplots(n_rows, n_panels, **kwargs)
+    for ax in figure.axes:
+        ax.set_prop_cycle(color=COLOURS)
+        ax.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
@@ -89,12 +92,13 @@ def plot_states(states, dt: float, title: str, *, ax=None) -> Figure:
     return figure
 
 
-def plot_space_time(states, dt: float, title: str, *, ax=None) -> Figure:
+def plot_space_time(states, dt: float, title: str, *, with_scale: bool = True, ax=None) -> Figure:
     """Space–time plot of one tissue: cells from top to bottom, time from left to right, state as colour.
 
     Args:
         states: `(time, cell)` in [0, 1].
         dt: time between two rows.
+        with_scale: with the scale of colours; one is enough for plots side by side.
     """
     states = _two_dimensional("states", states, "(time, cell)")
     figure, ax = (ax.figure, ax) if ax is not None else new_figure()
@@ -103,7 +107,8 @@ def plot_space_time(states, dt: float, title: str, *, ax=None) -> Figure:
     picture = ax.imshow(
         states.T, aspect="auto", interpolation="nearest", extent=extent, vmin=0, vmax=1, cmap=STATE_COLOURS
     )
-    figure.colorbar(picture, ax=ax, label="state s")
+    if with_scale:
+        figure.colorbar(picture, ax=ax, label="state s")
     ax.set(xlabel="time t (1 / rate)", ylabel="cell", title=title)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -238,6 +243,51 @@ def plot_evaluations(evaluations: Mapping[str, Evaluation], title: str, *, ax=No
     ax.set_xticks(places, list(evaluations))
     ax.set(ylim=(0, 1.15), title=title)
     ax.legend(ncols=2, fontsize=8, loc="upper left")
+    return figure
+
+
+def plot_scores(scores: Mapping[str, Evaluation | UtilityEstimate], title: str, n_cells: int, *, ax=None) -> Figure:
+    """U with its standard error and alternation as points, beside what two perfect patterns score.
+
+    Args:
+        scores: results of `lateral.evaluate` or `lateral.estimate_utility`, by label.
+        n_cells: cells in the row, N: both alternating patterns, half each, score 1 - 1/N.
+    """
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure(width=3.0)
+    perfect = 1.0 - 1.0 / n_cells
+    ax.plot([-0.4, 0.4], [perfect, perfect], color="grey", ls="--", lw=1)
+    ax.annotate("two perfect patterns", (-0.4, perfect + 0.02), fontsize=8, color="dimgrey")
+    for i, (label, result) in enumerate(scores.items()):
+        shift = 0.16 * (i - (len(scores) - 1) / 2)
+        values, errors = (result.utility, result.alternation), (result.utility_se, 0.0)
+        ax.errorbar(
+            np.arange(2) + shift,
+            values,
+            errors,
+            fmt="oD^vs"[i % 5],
+            ms=6,
+            capsize=4,
+            color=COLOURS[i % len(COLOURS)],
+            label=label,
+        )
+    ax.set_xticks([0, 1], ["U ± s.e.\n(bits per cell)", "alternation\n(share)"])
+    ax.set(xlim=(-0.5, 1.5), ylim=(-0.05, 1.1), title=title)
+    if len(scores) > 1:
+        ax.legend(fontsize=8, loc="lower center")
+    return figure
+
+
+def plot_bars(categories: Sequence[str], rows: Mapping[str, Sequence[float]], title: str, ylabel: str, *, ax=None):
+    """Several values for each category, side by side; not-a-number leaves a gap."""
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure()
+    places, width = np.arange(len(categories)), 0.84 / len(rows)
+    for i, (label, values) in enumerate(rows.items()):
+        offset = (i - (len(rows) - 1) / 2) * width
+        ax.bar(places + offset, values, width, color=COLOURS[i % len(COLOURS)], label=label)
+    ax.axhline(0.0, color="grey", lw=0.8)
+    ax.set_xticks(places, categories)
+    ax.set(ylabel=ylabel, title=title)
+    ax.legend(fontsize=8)
     return figure
 
 

@@ -155,7 +155,7 @@ def train_restarts(
                 return list(pool.map(train, starts, keys))
 
         if initial_params is None:
-            starts, candidates, work = _best_candidates(model, candidate_key, n_candidates, n_restarts)
+            starts, candidates, work = best_candidates(model, candidate_key, n_candidates, n_restarts)
         else:
             starts, candidates, work = [initial_params], None, 0
         outcomes = train_all(starts, train_keys[:n_restarts], smooth, exploration)
@@ -197,7 +197,7 @@ def train_restarts(
     return run
 
 
-def _best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) -> tuple[list, list[float], int]:
+def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) -> tuple[list, list[float], int]:
     """The best random networks, the lowest, median and highest objective of all of them, and the work it took."""
     init_key, first_key, second_key = jax.random.split(key, 3)
     population = jax.vmap(lambda key: initial_parameters(model.network, key))(jax.random.split(init_key, n_candidates))

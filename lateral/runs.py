@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import platform
-import tempfile
 import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lateral._files import whole_file
 from lateral.model import Model
 from lateral.network import MLP, RBFNetwork, RegulatoryFunction, check_network
 
@@ -97,15 +97,8 @@ def save_run(path: str | os.PathLike, run: Run) -> Path:
     arrays = {f"param_{i}": leaf for i, leaf in enumerate(leaves)}
     arrays |= {f"history_{name}": np.asarray(values) for name, values in run.history.items()}
     text = json.dumps(header, allow_nan=False)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, header=np.array(text), **arrays)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path) as file:
+        np.savez(file, header=np.array(text), **arrays)
     return path
 
 
@@ -205,9 +198,3 @@ def _put_together(nesting, contents: dict):
     if kind == "dict":
         return {name: _put_together(value, contents) for name, value in values.items()}
     return (tuple if kind == "tuple" else list)(_put_together(value, contents) for value in values)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text()
-CONDA_NAMES = {"matplotlib": "matplotlib-base"}  # conda-forge's matplotlib adds a Qt
+CONDA_NAMES = {"matplotlib": "matplotlib-base", "playwright": "playwright-python"}  # conda-forge's matplotlib adds a Qt
 NOT_ON_PYPI = {"python", "pip"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="the set-up needs make")

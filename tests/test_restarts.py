@@ -9,7 +9,7 @@ import pytest
 
 from lateral import MLP, Model, RBFNetwork, Score, TrainingDiverged, restarts, train_restarts
 from lateral.evaluation import fresh_objective, merit
-from lateral.restarts import _best_candidates
+from lateral.restarts import best_candidates
 
 pytestmark = [pytest.mark.usefixtures("float32"), pytest.mark.filterwarnings("ignore::lateral.TimeStepWarning")]
 
@@ -68,12 +68,12 @@ def test_all_work_is_counted(run):
     assert run.settings["cell_updates"] == per_replicate * (candidates + gradients + checks)
 
 
-def test_the_best_candidates_are_those_that_score_best_on_many_replicates():
+def test_thebest_candidates_are_those_that_score_best_on_many_replicates():
     key = jax.random.key(5)
-    best, (low, median, high), _ = _best_candidates(MODEL, key, 32, 2)
+    best, (low, median, high), _ = best_candidates(MODEL, key, 32, 2)
     scores = [merit(fresh_objective(params, MODEL, jax.random.key(6), 20_000)) for params in best]
     assert low <= median <= high and scores[0] > median
-    one = _best_candidates(MODEL, key, 32, 1)[0][0]
+    one = best_candidates(MODEL, key, 32, 1)[0][0]
     assert merit(fresh_objective(one, MODEL, jax.random.key(6), 20_000)) > median
 
 

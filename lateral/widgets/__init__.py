@@ -1,0 +1,31 @@
+"""Apps for notebooks: the tissue and its training under your hand.
+
+    app = DynamicsExplorer()          # the last line of a cell shows it
+    app.noise_strength.value = 0.3    # what a hand does, a script can do: each control is an attribute
+    app.last["utility"]               # the numbers of the picture
+    app.export("tissue.pdf")          # the picture; its data with the ending .csv
+
+`explorers` answer each control with a picture: `DynamicsExplorer` (notebook 01), `UtilityExplorer` (02), `RuleExplorer`
+(03) and `Comparison`; `TrainingStudio` (04 and 05) trains in a thread of its own, to be watched and steered. `explore`
+makes an app of any function that draws. All are plain ipywidgets around one image: no `pyplot`, no flicker, nothing
+to clear, and no file from the network.
+"""
+
+from lateral.widgets.base import App, Explorer, Picture, choice, explore, seed_field, slider
+from lateral.widgets.explorers import Comparison, DynamicsExplorer, RuleExplorer, UtilityExplorer
+from lateral.widgets.studio import TrainingStudio
+
+__all__ = [
+    "App",
+    "Comparison",
+    "DynamicsExplorer",
+    "Explorer",
+    "Picture",
+    "RuleExplorer",
+    "TrainingStudio",
+    "UtilityExplorer",
+    "choice",
+    "explore",
+    "seed_field",
+    "slider",
+]

@@ -1,0 +1,273 @@
+"""What all apps share: controls above a picture, the numbers below it, and a way to save both.
+
+From top to bottom: controls (the tissue, then the rule or the training, then the sample and its seed), buttons where
+there are any, the picture, a line of numbers, and the row that saves.
+"""
+
+import csv
+import html
+import io
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ipywidgets
+import numpy as np
+from IPython.display import HTML, display
+
+from lateral._checks import check_callable
+from lateral._files import whole_file
+from lateral.plotting import Figure
+
+__all__ = ["App", "Explorer", "Picture", "choice", "explore", "seed_field", "slider"]
+
+FORMATS = ("png", "svg", "pdf", "csv")
+MAX_SEED = 999_999
+LABEL = {"description_width": "175px"}
+# Stands beside each app, outside of it: what is inside is gone when the kernel is.
+HINT = (
+    '<small style="opacity: 0.75">A live app. Without its controls, or when they no longer answer, '
+    "run this cell again: they live as long as the kernel that made them.</small>"
+)
+
+
+class Picture(NamedTuple):
+    """What an explorer draws.
+
+    Attributes:
+        figure: the picture.
+        text: a line of HTML below it.
+        numbers: what the picture says, by name; `app.last`.
+        tables: its data, for each table its columns by name; what `app.export("NAME.csv")` writes.
+    """
+
+    figure: Figure
+    text: str = ""
+    numbers: Mapping[str, Any] = {}
+    tables: Mapping[str, Mapping[str, Sequence]] = {}
+
+
+def slider(low: float, high: float, value: float, step: float | None = None, *, log: bool = False, label: str = ""):
+    """A slider for a whole or a real number; `log=True` moves in powers of ten between `low` and `high`.
+
+    It reports a new value when it is released, not on the way.
+    """
+    common = {"continuous_update": False, "description": label, "style": LABEL}
+    if not low <= value <= high:
+        raise ValueError(f"value must lie between low = {low} and high = {high}, got {value}")
+    if log:
+        if low <= 0:
+            raise ValueError(f"a logarithmic slider needs low > 0, got {low}")
+        exponents = {"min": math.log10(low), "max": math.log10(high), "step": step or 0.25}
+        return ipywidgets.FloatLogSlider(value=value, base=10, readout_format=".2g", **exponents, **common)
+    if all(isinstance(number, int) for number in (low, high, value)):
+        return ipywidgets.IntSlider(value=value, min=low, max=high, step=step or 1, **common)
+    step = step or (high - low) / 20
+    return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, readout_format=".3g", **common)
+
+
+def choice(options: Sequence, value=None, *, label: str = ""):
+    """A list to choose from, of values or of pairs (name, value)."""
+    value = value if value is not None else options[0][1] if isinstance(options[0], tuple) else options[0]
+    return ipywidgets.Dropdown(options=options, value=value, description=label, style=LABEL)
+
+
+def seed_field(value: int = 0):
+    """A field for the seed of all random numbers, from 0 to 999,999."""
+    return ipywidgets.BoundedIntText(value=value, min=0, max=MAX_SEED, description="seed", style=LABEL)
+
+
+class App(ipywidgets.VBox):
+    """Controls above a picture. Made by subclasses.
+
+    Attributes:
+        controls: the controls by name. Each is an attribute too: `app.noise_strength.value = 0.3` moves a slider.
+        new_seed: the button that goes on to the next seed, where there is a control `seed`.
+        figure: the figure last drawn.
+        text: the line of text last shown.
+        last: the numbers last shown, by name.
+        n_drawn: how many pictures have been drawn.
+        error: the last error, or None if the last picture could be drawn.
+    """
+
+    def __init__(self, controls: Mapping[str, ipywidgets.Widget], buttons: Sequence[ipywidgets.Widget] = ()):
+        self.controls = dict(controls)
+        self.figure, self.text, self.last, self.n_drawn, self.error = None, "", {}, 0, None
+        self._tables: Mapping = {}
+        self._places_of_axes: dict[int, list] = {}
+        self._lock = threading.RLock()  # callbacks of newer kernels come from several threads
+        self._image = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
+        self._line = ipywidgets.HTML()
+        self._format = ipywidgets.Dropdown(
+            options=[(name.upper(), name) for name in FORMATS], description="save as", layout={"width": "170px"}
+        )
+        self._save = ipywidgets.Button(description="Save", icon="download", tooltip="the picture, or its data as CSV")
+        self._saved = ipywidgets.HTML()
+        self._save.on_click(self._export_next)
+        if "seed" in self.controls:
+            self.new_seed = ipywidgets.Button(description="new seed", icon="random", tooltip="the next seed")
+            self.new_seed.on_click(lambda _: self._next_seed())
+            buttons = [*buttons, self.new_seed]
+        for name, control in self.controls.items():
+            if hasattr(type(self), name):
+                raise ValueError(f"{name!r} is taken by the app itself: give the control another name")
+            setattr(self, name, control)
+            control.description = control.description or name.replace("_", " ")
+            control.layout.width = "98%"
+        grid = ipywidgets.GridBox(
+            list(self.controls.values()),
+            layout={"grid_template_columns": "repeat(auto-fill, minmax(370px, 1fr))", "width": "100%"},
+        )
+        row = ipywidgets.HBox(list(buttons), layout={"flex_flow": "row wrap"})
+        footer = ipywidgets.HBox([self._format, self._save, self._saved], layout={"flex_flow": "row wrap"})
+        super().__init__([grid, row, self._image, self._line, footer])
+
+    def export(self, path: str | os.PathLike) -> list[Path]:
+        """Save the picture (`.png`, `.svg`, `.pdf`), or its data (`.csv`): a file for each table, `NAME_TABLE.csv`.
+
+        Each file is written completely or not at all.
+
+        Raises:
+            ValueError: for another ending, or data of an app that gives none.
+            OSError: if a file cannot be written.
+        """
+        path = Path(path)
+        kind = path.suffix.lower().removeprefix(".")
+        if kind not in FORMATS:
+            raise ValueError(f"path must end in one of {', '.join('.' + name for name in FORMATS)}, got {str(path)!r}")
+        with self._lock:
+            if self.figure is None:
+                raise ValueError("there is no picture to save yet")
+            if kind != "csv":
+                return [_write_picture(path, self.figure, kind)]
+            if not self._tables:
+                raise ValueError("this app gives no data to save: choose png, svg or pdf")
+            return [
+                _write_table(path.with_name(f"{path.stem}_{name}.csv"), columns)
+                for name, columns in self._tables.items()
+            ]
+
+    def values(self) -> dict[str, Any]:
+        """The values of all controls by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def _show(self, picture: Picture, png: bytes | None = None) -> None:
+        self.figure, self.text, self.last, self._tables = picture
+        self._image.value = self._render(picture.figure) if png is None else png
+        self._line.value = self.text
+        self.n_drawn += 1
+
+    def _render(self, figure: Figure) -> bytes:
+        """PNG of a figure, laid out as the first one with as many axes: to solve the layout takes half of the time."""
+        places = self._places_of_axes.get(len(figure.axes))
+        if places is None:
+            figure.draw_without_rendering()
+            self._places_of_axes[len(figure.axes)] = [ax.get_position() for ax in figure.axes]
+        figure.set_layout_engine("none")
+        for ax, place in zip(figure.axes, places or [], strict=False):
+            ax.set_position(place)
+        return figure.to_png(compress_level=1)
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = error
+        self._line.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
+
+    def _next_seed(self) -> None:
+        self.controls["seed"].value = (self.controls["seed"].value + 1) % (MAX_SEED + 1)
+
+    def _export_next(self, _button=None) -> None:
+        stem, kind = type(self).__name__, self._format.value
+        number = 1
+        while any(Path().glob(f"{stem}-{number}[._]*")):
+            number += 1
+        try:
+            written = self.export(f"{stem}-{number}.{kind}")
+        except Exception as error:  # a button has no caller to raise to
+            self._saved.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
+        else:
+            self._saved.value = "saved " + ", ".join(f"<code>{path}</code>" for path in written)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(self.controls)})"
+
+    def _ipython_display_(self):
+        display(HTML(HINT))
+        display(self._repr_mimebundle_(), raw=True)
+
+    def _repr_mimebundle_(self, **kwargs):
+        # Beside the live widget a picture, for pages that show the notebook without a kernel.
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        with self._lock:
+            if data is not None and self.figure is not None:
+                data["image/png"] = self.figure._repr_png_()
+        return data
+
+
+class Explorer(App):
+    """Controls above a picture that answers them.
+
+    Args:
+        draw: from values of the controls, by name, to a `Picture`, a `Figure` or a pair (figure, text).
+        sizes: names of controls of which a new value compiles; the line below the picture says so meanwhile.
+        **controls: for instance made by `slider`.
+
+    Raises:
+        Exception: what `draw` raises at the initial values. Later errors show below the picture, in `error`.
+    """
+
+    def __init__(self, draw: Callable, *, sizes: Sequence[str] = (), **controls):
+        check_callable("draw", draw)
+        super().__init__(controls)
+        self._draw, self._sizes, self._compiled = draw, tuple(sizes), set()
+        for control in controls.values():
+            control.observe(self._answer, names="value")
+        self._answer()
+        if self.error is not None:
+            raise self.error
+
+    def _answer(self, _change=None):
+        with self._lock:
+            values = self.values()
+            sizes = tuple(values[name] for name in self._sizes)
+            if self._sizes and sizes not in self._compiled:
+                self._line.value = f"<i>compiling for {', '.join(map(str, sizes))} …</i>"
+            try:
+                result = self._draw(**values)
+                self._show(Picture(*result) if isinstance(result, tuple) else Picture(result))
+            except Exception as error:  # shown where the user looks; a callback has no caller to raise to
+                self._fail(error)
+            else:
+                self.error = None
+                self._compiled.add(sizes)
+
+
+def explore(draw: Callable, **controls) -> Explorer:
+    """Show controls above the picture that `draw(**values)` makes of them, and keep it up to date.
+
+    See `Explorer`. For instance
+
+        app = explore(draw, noise_strength=slider(0.0, 0.5, 0.1), seed=slider(0, 20, 0))
+    """
+    app = Explorer(draw, **controls)
+    display(app)
+    return app
+
+
+def _write_picture(path: Path, figure: Figure, kind: str) -> Path:
+    with whole_file(path) as file:
+        figure.savefig(file, format=kind)
+    return path
+
+
+def _write_table(path: Path, columns: Mapping[str, Sequence]) -> Path:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*(np.asarray(values).tolist() for values in columns.values()), strict=True))
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())
+    return path
