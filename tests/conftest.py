@@ -23,6 +23,14 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_debug_nans", True)
 
 
+def pytest_terminal_summary(terminalreporter):
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr]
+    if any("no Chromium" in reason for reason in reasons):
+        terminalreporter.write_line(
+            "No Chromium was found: the tests in a browser (tests/test_browser.py) were skipped."
+        )
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)

@@ -7,6 +7,7 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 KNOWN_TAGS = {"nbval-ignore-output"}
 MAX_LINES = 25
 WORDS = range(800, 1501)
+APP = re.compile(r"\b(explore|\w+Explorer|Comparison|TrainingStudio)\(")
 MACHINE_PATH = re.compile(r"/(?:root|home|Users|work|tmp)/")
 
 
@@ -32,8 +33,8 @@ def problems(notebook) -> list[str]:
         found.append(f"{n_asserts} asserts, fewer than 6")
     if "import lateral" not in source:
         found.append("does not import lateral")
-    if "explore(" not in source:
-        found.append("has no slider")
+    if not APP.search(source):
+        found.append("has no app")
     tags = {tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
     if tags - KNOWN_TAGS:
         found.append(f"unknown tags {sorted(tags - KNOWN_TAGS)}, which nbval would silently ignore")

@@ -1,10 +1,30 @@
-"""Sliders without a kernel: each control is an attribute, and a picture answers it."""
+"""Apps without a kernel: each control is an attribute, and a picture answers it."""
 
+import csv
+import random
+import threading
+import time
+
+import ipywidgets
+import jax
+import numpy as np
 import pytest
 
 import lateral
-from lateral import plotting
-from lateral.widgets import Explorer, slider
+from lateral import backprop, dynamics, plotting
+from lateral.widgets import (
+    Comparison,
+    DynamicsExplorer,
+    Explorer,
+    Picture,
+    RuleExplorer,
+    TrainingStudio,
+    UtilityExplorer,
+    slider,
+)
+
+EXPLORERS = {app.__name__: app for app in (DynamicsExplorer, UtilityExplorer, RuleExplorer, Comparison)}
+SMALL = lateral.Model(n_cells=4, n_steps=30, dt=0.05)
 
 
 def _line(slope, offset=0.0):
@@ -85,3 +105,424 @@ def test_rejects_a_value_outside_the_slider():
         slider(0, 2, 3)
     with pytest.raises(ValueError, match="low > 0, got 0"):
         slider(0.0, 2.0, 1.0, log=True)
+
+
+# --- the family
+
+
+@pytest.fixture(params=EXPLORERS)
+def explorer(request, float32):
+    return EXPLORERS[request.param]()
+
+
+def test_an_explorer_shows_something_at_once(explorer):
+    assert explorer.error is None and explorer.n_drawn == 1 and bytes(explorer._image.value).startswith(b"\x89PNG")
+    assert "U = " in explorer.text and all(np.isfinite(value) for value in explorer.last.values())
+
+
+def test_each_control_is_an_attribute_with_a_label(explorer):
+    for name, control in explorer.controls.items():
+        assert getattr(explorer, name) is control and control.description
+
+
+def test_numbers_never_compile_again(explorer, monkeypatch):
+    """Every slider of a number, seeds and the duration included, is answered by what is compiled already."""
+    sizes = {"n_cells", "n_replicates"}
+    lists = {"boundary", "left", "right", "start_from", "keep_odd"}
+    moved = [name for name in explorer.controls if name not in sizes | lists]
+    assert {"seed"} < set(moved)
+    n_traced = dynamics._simulate._cache_size()
+    for name in moved:
+        control = explorer.controls[name]
+        picture = bytes(explorer._image.value)
+        control.value = control.min + 0.6 * (control.max - control.min) if name != "seed" else 3
+        assert explorer.error is None and bytes(explorer._image.value) != picture, name
+    assert dynamics._simulate._cache_size() == n_traced
+
+
+def test_new_seed_is_the_next_one_and_another_picture(explorer):
+    picture = bytes(explorer._image.value)
+    explorer.new_seed.click()
+    assert explorer.seed.value == 1 and bytes(explorer._image.value) != picture
+    explorer.seed.value = explorer.seed.max
+    explorer.new_seed.click()
+    assert explorer.seed.value == 0
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_a_picture_is_saved(kind, magic, tmp_path, float32):
+    (path,) = DynamicsExplorer().export(tmp_path / f"tissue.{kind}")
+    assert path.read_bytes().startswith(magic) and [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_data_of_a_picture_is_saved_as_one_table_each(explorer, tmp_path):
+    paths = explorer.export(tmp_path / "data.csv")
+    assert len(paths) >= 2 and all(path.name.startswith("data_") for path in paths)
+    for path in paths:
+        rows = list(csv.reader(path.open(newline="")))
+        assert len(rows) > 2 and {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_the_saved_states_are_those_of_the_picture(tmp_path, float32):
+    app = DynamicsExplorer(n_cells=5, duration=4.0)
+    states, fates = (np.genfromtxt(path, delimiter=",", names=True) for path in app.export(tmp_path / "a.csv"))
+    assert states["time"][-1] == pytest.approx(4.0) and states.dtype.names[1:] == tuple(
+        f"cell_{i}" for i in range(1, 6)
+    )
+    assert [round(states[f"cell_{i}"][-1]) for i in range(1, 6)] == [fates[f"cell_{i}"][0] for i in range(1, 6)]
+
+
+def test_the_save_button_never_overwrites(tmp_path, monkeypatch, float32):
+    monkeypatch.chdir(tmp_path)
+    app = Explorer(_line, slope=slider(0.0, 2.0, 1.0))
+    app._save.click()
+    app._save.click()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Explorer-1.png", "Explorer-2.png"]
+    app._format.value = "csv"
+    app._save.click()
+    assert "no data" in app._saved.value
+
+
+def test_a_new_size_is_marked_while_it_compiles():
+    shown = []
+    app = None
+
+    def draw(n):
+        shown.append("" if app is None else app._line.value)
+        return _line(n)
+
+    app = Explorer(draw, sizes=("n",), n=slider(1, 5, 1))
+    for n in (2, 1):
+        app.n.value = n
+    assert "compiling for 2" in shown[1] and "compiling" not in shown[2] and app._line.value == "slope 1"
+
+
+def test_a_control_cannot_take_a_name_of_the_app():
+    with pytest.raises(ValueError, match="'export' is taken"):
+        Explorer(_line, export=slider(0, 1, 0))
+
+
+@pytest.mark.bad_input
+def test_rejects_a_file_of_another_kind_or_without_data(tmp_path):
+    app = Explorer(_line, slope=slider(0.0, 2.0, 1.0))
+    with pytest.raises(ValueError, match=r"path must end in one of .png, .svg, .pdf, .csv, got '.*a.gif'"):
+        app.export(tmp_path / "a.gif")
+    with pytest.raises(ValueError, match="gives no data"):
+        app.export(tmp_path / "a.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- what the explorers show
+
+
+def test_the_tissue_explorer_shows_what_the_package_computes(float32):
+    app = DynamicsExplorer(noise_strength=0.2, duration=20.0, steepness=7.0, strength=2.0, seed=4)
+    states = lateral.run_multiple_replicates(
+        lateral.TanhInhibition(slope=7.0, amplitude=2.0), n_cells=7, n_replicates=500, n_steps=2000, dt=0.01,
+        noise_strength=0.2, key=jax.random.key(4),
+    )  # fmt: skip
+    expected = lateral.compute_hard_utility(lateral.apply_threshold(states))[0]
+    assert app.last["utility"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_exact_information_agrees_with_the_closed_forms():
+    distribution, information = UtilityExplorer.distribution, UtilityExplorer.information
+    two = information(distribution({"alternating": 1.0, "mirrored": 1.0}, 0.0))
+    assert two["utility"] == pytest.approx(6 / 7) and two["positional"] == pytest.approx(0.0, abs=1e-12)
+    one = information(distribution({"alternating": 0.3}, 0.0))
+    assert one["utility"] == pytest.approx(0.985228) == pytest.approx(one["positional"])
+    coins = information(distribution({"scrambled": 1.0}, 0.1))
+    assert coins["utility"] == pytest.approx(0.0, abs=1e-12) and coins["s_rep"] == pytest.approx(1.0)
+
+
+def test_exact_information_is_the_limit_of_many_replicates():
+    weights = {"alternating": 0.6, "mirrored": 0.3, "halves": 0.5, "scrambled": 0.2}
+    probabilities = UtilityExplorer.distribution(weights, 0.05)
+    exact = UtilityExplorer.information(probabilities)
+    patterns = UtilityExplorer._all_patterns()[np.random.default_rng(0).choice(128, 200_000, p=probabilities)]
+    estimate = lateral.estimate_utility(patterns)
+    assert float(estimate.utility_corrected) == pytest.approx(
+        float(exact["utility"]), abs=4 * float(estimate.utility_se)
+    )
+    assert float(estimate.positional_information) == pytest.approx(float(exact["positional"]), abs=0.003)
+
+
+def test_weights_that_are_all_zero_say_so_and_the_app_lives_on(float32):
+    app = UtilityExplorer()
+    app.alternating.value = app.mirrored.value = 0.0
+    assert "all weights are 0" in app._line.value
+    app.all_on.value = 1.0
+    assert app.error is None and app.last["exact_utility"] < 0.2
+
+
+def test_a_bent_rule_is_the_drawn_one_and_stays_odd(float32):
+    app = RuleExplorer()
+    assert [point.value for point in app.points][::5] == pytest.approx([1.0, 0.0, -1.0], abs=0.05)
+    app.points[2].value = 3.0
+    assert app.start_from.value == app.DRAWN and app.points[8].value == -3.0 and app.n_drawn == 2
+    app.keep_odd.value = False
+    app.points[5].value = 1.0
+    rule = app._rule(app.DRAWN, 0)
+    np.testing.assert_allclose(rule(app._places), [point.value for point in app.points], atol=0.05)
+
+
+def test_a_trained_rule_can_be_taken_and_shows_itself_and_not_its_handles(float32):
+    app = RuleExplorer({"mine": lateral.TanhInhibition(slope=30.0)}, start_from="mine")
+    steep = DynamicsExplorer(steepness=20.0)
+    assert app.last["utility"] == pytest.approx(steep.last["utility"], abs=0.05)
+    assert app.points[0].value == pytest.approx(1.0, abs=0.05)
+
+
+def test_both_sides_of_a_comparison_see_the_same_noise(float32):
+    app = Comparison(left="dead band", right="dead band")
+    assert app.last["left_utility"] == app.last["right_utility"]
+    app.left.value = "tanh target"
+    assert app.last["left_utility"] < app.last["right_utility"]
+
+
+@pytest.mark.bad_input
+def test_rejects_rules_that_are_not_there():
+    with pytest.raises(ValueError, match=r"among tanh target, dead band, .* got 'step'"):
+        RuleExplorer(start_from="step")
+    with pytest.raises(ValueError, match="got 'step'"):
+        Comparison(left="step")
+    with pytest.raises(ValueError, match="at least one"):
+        Comparison({})
+    with pytest.raises(ValueError, match=r"rules\['x'\] must be a function"):
+        Comparison({"x": 3})
+    with pytest.raises(ValueError, match="got 'stripes'"):
+        UtilityExplorer(stripes=1.0)
+
+
+# --- the studio
+
+
+@pytest.fixture
+def studio(float32):
+    app = TrainingStudio(SMALL, n_replicates=50, n_epochs=40, n_candidates=4)
+    yield app
+    app.reset()
+
+
+def _until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_run_trains_is_drawn_measured_and_kept(studio):
+    pictures = studio.n_drawn
+    studio.start()
+    studio.join(120)
+    assert studio.state == studio.last["state"] == "finished" and studio.n_drawn > pictures
+    assert studio.last["epoch"] == 40 and len(studio.runs) == 1 and len(studio.runs[0].history["utility"]) == 40
+    fresh = lateral.evaluate(
+        studio.runs[0].regulatory_function, studio.runs[0].model, key=jax.random.key(9), n_replicates=20_000
+    )
+    assert studio.last["fresh_utility"] == pytest.approx(fresh.utility, abs=5 * studio.last["fresh_utility_se"])
+    assert f"{studio.last['fresh_utility']:.3f}" in studio.text
+
+
+@pytest.mark.parametrize("method", ["evolution", "pathwise", "finite-differences", "combination"])
+def test_every_method_trains(studio, method):
+    studio.method.value = method
+    studio.network.value = "perceptron"
+    studio.n_epochs.value = 20
+    studio.start()
+    studio.join(120)
+    assert studio.error is None and studio.last["epoch"] == 20
+    assert ("gradient_norm" in studio.last) == (method != "evolution")
+    assert studio.learning_rate.description == ("mutation strength" if method == "evolution" else "learning rate")
+
+
+def test_the_same_seed_gives_the_same_run(studio):
+    for _ in range(2):
+        studio.start()
+        studio.join(120)
+    first, second = (run.history["utility"] for run in studio.runs)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_learning_rate_and_noise_take_effect_while_it_trains_and_compile_nothing(studio):
+    studio.n_epochs.value = 1000
+    studio.start()
+    _until(lambda: studio.last.get("epoch", 0) > 5)
+    n_compiled = backprop.run_epochs._cache_size()
+    studio.learning_rate.value, studio.noise_strength.value = 0.01, 0.3
+    steered_at = studio._job.session.n_done
+    _until(lambda: studio.last.get("learning_rate") == pytest.approx(0.01))
+    assert studio.last["noise_strength"] == pytest.approx(0.3)
+    studio.stop()
+    studio.join(60)
+    rates = studio.runs[-1].history["learning_rate"]
+    assert rates[0] == pytest.approx(0.3) and rates[-1] == pytest.approx(0.01)
+    assert np.flatnonzero(np.diff(rates))[0] <= steered_at + 32, "in the next chunk"
+    assert backprop.run_epochs._cache_size() == n_compiled
+    assert float(studio.runs[-1].model.noise_strength) == pytest.approx(0.3)
+
+
+def test_pause_holds_and_start_goes_on(studio):
+    studio.n_epochs.value = 1000
+    studio.start()
+    _until(lambda: studio.last.get("epoch", 0) > 0)
+    studio.pause()
+    assert studio.state == "paused"
+    time.sleep(0.3)
+    held = studio._job.session.n_done
+    time.sleep(0.3)
+    assert studio._job.session.n_done == held
+    with pytest.raises(TimeoutError, match="paused"):
+        studio.join()
+    studio.start()
+    _until(lambda: studio._job.session.n_done > held)
+    studio.stop()
+    studio.join(60)
+
+
+def test_start_twice_is_one_run(studio):
+    studio.start()
+    job = studio._job
+    studio.start()
+    assert studio._job is job
+    studio.join(120)
+    assert len(studio.runs) == 1
+
+
+def test_stop_before_the_first_chunk_leaves_no_run(studio):
+    studio.start()
+    studio.stop()
+    assert studio.state == "stopped"
+    studio.join(120)
+    assert studio.runs == [] and studio.error is None
+    studio.start()
+    studio.join(120)
+    assert studio.state == "finished" and len(studio.runs) == 1
+
+
+def test_a_run_stopped_for_the_next_one_is_kept_too(studio):
+    studio.n_epochs.value = 1000
+    studio.start()
+    first = studio._job
+    _until(lambda: studio.last.get("epoch", 0) > 0)
+    studio.stop()
+    studio.n_epochs.value = 20
+    studio.start()
+    studio.join(120)
+    first.join(60)
+    assert studio.state == "finished" and studio.last["epoch"] == 20 and len(studio.runs) == 2
+
+
+def test_reset_forgets_even_what_is_still_running(studio):
+    studio.start()
+    job = studio._job
+    studio.reset()
+    job.join(120)
+    assert studio.runs == [] and studio.state == "ready" and "epoch" not in studio.last
+
+
+def test_a_failure_shows_and_is_raised_on_join(studio, monkeypatch):
+    def fail(self, n_epochs):
+        raise FloatingPointError("loss <not> finite")
+
+    monkeypatch.setattr(lateral.session.TrainingSession, "advance", fail)
+    studio.start()
+    with pytest.raises(FloatingPointError, match="not> finite"):
+        studio.join(120)
+    assert studio.state == "failed" and "loss &lt;not&gt; finite" in studio._line.value
+    monkeypatch.undo()
+    studio.start()
+    studio.join(120)
+    assert studio.state == "finished" and studio.error is None
+
+
+def test_the_kernel_thread_is_free_while_it_trains(studio):
+    studio.n_epochs.value = 1000
+    clock = time.monotonic()
+    studio.start()
+    assert time.monotonic() - clock < 1.0 and threading.current_thread() is threading.main_thread()
+    assert studio._job._worker.is_alive()
+    studio.stop()
+
+
+def test_earlier_runs_stay_as_faint_curves(studio):
+    for _ in range(2):
+        studio.start()
+        studio.join(120)
+    assert len(studio._canvas._faint) == 3, "utility, rule and gradient norm of the one before"
+
+
+def test_a_run_is_saved_and_its_data_too(studio, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no run has ended yet"):
+        studio.save("run.npz")
+    studio.start()
+    studio.join(120)
+    studio.save_button.click()
+    run = lateral.load_run("run-1.npz")
+    np.testing.assert_array_equal(run.history["utility"], studio.runs[0].history["utility"])
+    names = [path.name for path in studio.export("run.csv")]
+    assert names == ["run_history.csv", "run_rule.csv", "run_fates.csv"]
+    history = np.genfromtxt("run_history.csv", delimiter=",", names=True)
+    assert history["epoch"][-1] == 40 and history["utility"][-1] == pytest.approx(studio.last["utility"])
+
+
+def test_the_picture_put_together_from_pixels_is_that_of_a_whole_drawing(studio):
+    """The fast way (pixels of what stays, then what moves) and matplotlib's own agree but for antialiased edges."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    studio.start()
+    studio.join(120)
+    fast, whole = (
+        np.asarray(Image.open(BytesIO(png)).convert("L"), float)
+        for png in (bytes(studio._image.value), studio.figure.to_png())
+    )
+    assert fast.shape == whole.shape and (np.abs(fast - whole) > 60).mean() < 0.002
+
+
+def test_two_studios_train_side_by_side(float32):
+    apps = [TrainingStudio(SMALL, n_replicates=50, n_epochs=30, n_candidates=4, seed=seed) for seed in (1, 1)]
+    for app in apps:
+        app.start()
+    for app in apps:
+        app.join(120)
+    np.testing.assert_array_equal(*(app.runs[0].history["utility"] for app in apps))
+
+
+def test_two_hundred_random_actions_leave_a_live_app(studio):
+    """Any order of clicks and moves, some in the middle of a chunk: no error, no hang, and it trains on."""
+    monkey = random.Random(0)
+    sliders = [c for c in studio.controls.values() if isinstance(c, ipywidgets.FloatSlider | ipywidgets.FloatLogSlider)]
+    lists = [studio.objective, studio.network]
+    for _ in range(200):
+        what = monkey.random()
+        if what < 0.5:
+            monkey.choice([studio.start, studio.pause, studio.stop, studio.reset, studio.new_seed.click])()
+        elif what < 0.8:
+            control = monkey.choice(sliders)
+            low, high = (control.min, control.max) if hasattr(control, "readout_format") else (0.1, 0.3)
+            if isinstance(control, ipywidgets.FloatLogSlider):
+                low, high = 10.0**low, 10.0**high
+            control.value = monkey.uniform(low, high)
+        elif what < 0.9:
+            control = monkey.choice(lists)
+            control.value = monkey.choice(
+                [option if isinstance(option, str) else option[1] for option in control.options]
+            )
+        else:
+            time.sleep(monkey.uniform(0.0, 0.15))
+    studio.reset()
+    studio.n_epochs.value = 20
+    studio.learning_rate.value = 0.1
+    studio.start()
+    studio.join(180)
+    assert studio.error is None and studio.state == "finished" and len(studio.runs) == 1
+
+
+def test_a_picture_may_be_a_figure_a_pair_or_a_picture():
+    figure, text = _line(1.0)
+    for made in (figure, (figure, text), Picture(figure, text, {"slope": 1.0}, {})):
+        app = Explorer(lambda slope, made=made: made, slope=slider(0.0, 1.0, 0.5))
+        assert app.error is None and app.figure is figure

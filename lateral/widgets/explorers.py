@@ -100,7 +100,7 @@ class DynamicsExplorer(Explorer):
     def _picture(self, *, strength, steepness, **tissue) -> Picture:
         states = simulate(lateral.TanhInhibition(slope=steepness, amplitude=strength), **tissue)
         estimate = score(states, tissue["boundary"])
-        figure, (left, middle, right) = plotting.new_figure(3, width=10.0, height=3.0, width_ratios=(1.5, 1.0, 0.8))
+        figure, (left, middle, right) = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 0.8))
         plotting.plot_space_time(states[0], DT * EVERY, "One tissue", ax=left)
         plotting.plot_fates(lateral.apply_threshold(states[:, -1]), "Final fates of 40", ax=middle)
         plotting.plot_scores({"U": estimate}, f"U = {estimate.utility:.2f}", tissue["n_cells"], ax=right)
@@ -147,7 +147,7 @@ class Comparison(Explorer):
         )
 
     def _picture(self, *, left, right, **tissue) -> Picture:
-        figure, axes = plotting.new_figure(3, width=10.0, height=3.0, width_ratios=(1.3, 1.3, 0.8))
+        figure, axes = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.3, 1.3, 0.8))
         estimates, tables = {}, {}
         for ax, side, name in zip(axes, ("left", "right"), (left, right), strict=False):
             states = simulate(self.rules[name], **tissue)
@@ -194,7 +194,7 @@ class RuleExplorer(Explorer):
         if start_from not in names:
             raise ValueError(f"start_from must be among {', '.join(names)}, got {start_from!r}")
         self._setting_points = False
-        layout = {"width": "56px", "height": "150px"}
+        layout = {"width": "48px", "height": "150px", "margin": "0"}
         self.points = [
             ipywidgets.FloatSlider(
                 value=0.0, min=-self.MAX_RATE, max=self.MAX_RATE, step=0.1, orientation="vertical", layout=layout,
@@ -210,9 +210,9 @@ class RuleExplorer(Explorer):
             keep_odd=ipywidgets.Checkbox(value=True, description="f(1 - s̄) = -f(s̄)", indent=True),
             seed=seed_field(seed),
         )
-        label = ipywidgets.HTML("rate f (1 / time) at neighbour mean s̄ =", layout={"width": "130px"})
-        row = ipywidgets.HBox([label, *self.points], layout={"flex_flow": "row wrap", "align_items": "center"})
-        self.children = (self.children[0], row, *self.children[1:])
+        label = ipywidgets.HTML("drag f: rate (1 / time) at neighbour mean s̄ =")
+        row = ipywidgets.HBox(self.points, layout={"flex_flow": "row wrap"})
+        self.children = (self.children[0], label, row, *self.children[1:])
         for number, point in enumerate(self.points):
             point.observe(partial(self._bend, number), names="value")
 
@@ -256,7 +256,7 @@ class RuleExplorer(Explorer):
             self._set_points(np.asarray(rule(self._places)))
         states = simulate(rule, **tissue)
         estimate = score(states, tissue["boundary"])
-        figure, (left, middle, right) = plotting.new_figure(3, width=10.0, height=3.0, width_ratios=(1.5, 1.0, 0.8))
+        figure, (left, middle, right) = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 0.8))
         functions = {start_from: rule, "tanh target": lateral.TanhInhibition()}
         plotting.plot_regulatory_functions(functions, "The rule", ax=left)
         left.plot(self._places, [point.value for point in self.points], "o", ms=5, color=plotting.COLOURS[0])
@@ -372,7 +372,7 @@ class UtilityExplorer(Explorer):
         ensembles = [rng.multinomial(size, probabilities, size=40) / size for size in sizes]
         scatter = np.array([self.information(shares)["utility"] for shares in ensembles])
 
-        figure, (left, middle, right) = plotting.new_figure(3, width=11.0, height=3.4, width_ratios=(0.8, 1.6, 1.1))
+        figure, (left, middle, right) = plotting.new_figure(3, width=9.5, height=3.2, width_ratios=(0.8, 1.6, 1.1))
         plotting.plot_fates(fates, "The ensemble", ax=left)
         quantities = ["S_pat", "S_rep", "positional", "correlat.", "U"]
         plotting.plot_bars(quantities, rows, "What it is worth", "bits per cell", ax=middle)

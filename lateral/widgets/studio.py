@@ -459,7 +459,7 @@ class _Canvas:
     """
 
     def __init__(self):
-        self.figure, axes = plotting.new_figure(2, 2, width=10.0, height=5.6)
+        self.figure, axes = plotting.new_figure(2, 2, width=9.0, height=5.6)
         (self._curve, self._rule), (self._norm, self._fates) = axes
         colours = plotting.COLOURS
         self._curve.set(ylabel="U (bits per cell); share", ylim=(-0.05, 1.05))
