@@ -3,6 +3,7 @@
 
 FIRST = notebooks/01Dynamics.ipynb
 PYTEST = .venv/bin/python -m pytest
+WORKERS = 2
 
 # The kernels are those of .venv, whatever else the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -15,7 +16,7 @@ test notebooks: export MPLBACKEND :=
 
 help:
 	@echo "make lab        open JupyterLab on the first notebook (options: ARGS=\"--no-browser --port 8899\")"
-	@echo "make test       ruff, unit tests, and every notebook run again and compared with its stored outputs"
+	@echo "make test       ruff, unit tests, every notebook run again and compared, and the apps in a browser (WORKERS=2)"
 	@echo "make notebooks  execute all notebooks in place and clean their metadata"
 	@echo "make bench      measure the speed beside plain JAX, diffrax, Numba and NumPy, and write the tables of README.md"
 	@echo "make bench-quick  its main rows in two minutes, printed only"
@@ -38,7 +39,8 @@ lab: setup
 test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120 tests notebooks
+	$(PYTEST) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+	    --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120 tests notebooks
 
 notebooks: setup
 	.venv/bin/python tools/execute_notebooks.py

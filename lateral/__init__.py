@@ -2,9 +2,9 @@
 
 One file for each notebook: `dynamics` (01), `utility` (02), `network` (03), `evolution` (04), `backprop` (05);
 `step`, `engine` and `noise` are how the dynamics are computed; `gradients` estimate how the utility changes with the
-rule, `restarts` train many random networks and keep the best; `model` holds the settings that all trainers share,
-`evaluation` measures a trained rule on fresh replicates, `runs` saves it. `plotting` and `widgets` are imported by
-name, since the core needs neither matplotlib nor ipywidgets.
+rule, `restarts` train many random networks and keep the best, `session` advances a training by hand; `model` holds the
+settings that all trainers share, `evaluation` measures a trained rule on fresh replicates, `runs` saves it. `plotting`
+and `widgets` are imported by name, since the core needs neither matplotlib nor ipywidgets.
 """
 
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from lateral.network import HIDDEN_DIMS, MLP, DeadBand, RBFNetwork, RegulatoryFu
 from lateral.presets import preset
 from lateral.restarts import train_restarts
 from lateral.runs import Run, load_run, save_run
+from lateral.session import TrainingSession
 from lateral.utility import (
     UndersampledWarning,
     UtilityEstimate,
@@ -63,6 +64,7 @@ __all__ = [
     "TanhInhibition",
     "TimeStepWarning",
     "TrainingDiverged",
+    "TrainingSession",
     "UndersampledWarning",
     "UtilityEstimate",
     "alternation",

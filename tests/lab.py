@@ -110,7 +110,7 @@ class Lab:
         return self.page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").count() > 0
 
     def prompts(self) -> list[str]:
-        return self.page.locator(".jp-Notebook .jp-InputPrompt").all_inner_texts()
+        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
 
     def errors(self) -> list[str]:
         return self.page.locator("[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()

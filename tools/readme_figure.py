@@ -1,8 +1,9 @@
-"""Draw docs/overview.png, the figure of README.md, from a training run of a few seconds.
+"""Draw the figures of README.md: docs/overview.png from a training run of a few seconds, docs/studio.png from two.
 
 python tools/readme_figure.py
 """
 
+import time
 from pathlib import Path
 
 import jax
@@ -10,11 +11,13 @@ import numpy as np
 
 import lateral
 from lateral import plotting
+from lateral.widgets import TrainingStudio
 
 SEED = 0
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-def main() -> None:
+def overview() -> None:
     random_key, train_key, tissue_key, test_key = jax.random.split(jax.random.key(SEED), 4)
     model, settings = lateral.preset("evolution")
     run = lateral.train_evolution(model, key=train_key, **settings)
@@ -31,9 +34,29 @@ def main() -> None:
     plotting.plot_regulatory_functions(
         rules | {"tanh target": lateral.TanhInhibition()}, "The rule that every cell follows", ax=axes[2]
     )
-    path = Path(__file__).parent.parent / "docs" / "overview.png"
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=100)
+    figure.savefig(DOCS / "overview.png", dpi=100)
+
+
+def studio() -> None:
+    """Where on the axis the noise is turned down depends on the speed of the machine."""
+    app = TrainingStudio(method="evolution", learning_rate=0.3, n_replicates=50, n_epochs=150, seed=1)
+    app.start()
+    app.join()
+    app.method.value, app.n_replicates.value, app.n_epochs.value = "score", 256, 400
+    app.noise_strength.value = 0.16
+    app.start()
+    while app.last.get("epoch", 0) < 200 or app.last["state"] != "training":
+        time.sleep(0.05)
+    app.noise_strength.value = 0.1
+    app.join()
+    app.export(DOCS / "studio.png")
+    print(app.text)
+
+
+def main() -> None:
+    DOCS.mkdir(exist_ok=True)
+    overview()
+    studio()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""How fast the apps answer, and what it costs a training to be watched.
+
+    python benchmarks/apps.py
+
+Prints a Markdown table. Explorers: time from a moved control to the finished picture in the kernel, at the defaults and
+after the first compilation, median and largest of all numeric controls in turn. Studio: epochs of the same training in
+alternating rounds, bare (a `TrainingSession` in chunks of the same length) and in the studio while it draws; pictures a
+second; and the time from Stop to the end of the training. Nothing else should run meanwhile.
+"""
+
+import statistics
+import time
+
+import jax
+
+import lateral
+from lateral.session import CHUNK, TrainingSession
+from lateral.widgets import Comparison, DynamicsExplorer, RuleExplorer, TrainingStudio, UtilityExplorer
+
+N_EPOCHS, N_ROUNDS = 200, 3
+
+
+def answer_times(app) -> list[float]:
+    """Seconds for each move of each control of a number."""
+    seconds = []
+    for _ in range(2):
+        for name, control in app.controls.items():
+            if not hasattr(control, "min") or name in ("n_cells", "n_replicates"):
+                continue
+            for share in (0.3, 0.6):
+                value = control.min + share * (control.max - control.min)
+                control.value = type(control.value)(10**value if name in ("soft_width", "bandwidth") else value)
+                clock = time.perf_counter()
+                app._answer()
+                seconds.append(time.perf_counter() - clock)
+    return seconds
+
+
+def bare_seconds(session, chunk: int) -> float:
+    clock = time.perf_counter()
+    last = session.n_done + N_EPOCHS
+    while session.n_done < last:
+        session.advance(min(chunk, last - session.n_done))
+    return (time.perf_counter() - clock) / N_EPOCHS
+
+
+def watched(studio) -> tuple[float, float, float]:
+    """Seconds per epoch, pictures a second, seconds from Stop to the end of the last chunk."""
+    studio.start()
+    job = studio._job
+    while job.session is None or job.session.n_done < 20:
+        time.sleep(0.01)
+    first, pictures, clock = job.session.n_done, studio.n_drawn, time.perf_counter()
+    while job.session.n_done < first + N_EPOCHS:
+        time.sleep(0.005)
+    elapsed = time.perf_counter() - clock
+    per_epoch, rate = elapsed / (job.session.n_done - first), (studio.n_drawn - pictures) / elapsed
+    stopped_at, clock = job.session.n_done, time.perf_counter()
+    studio.stop()
+    while job.run is None:  # the chunk under way has ended, and the run is being measured
+        time.sleep(0.002)
+    stopped = time.perf_counter() - clock
+    assert job.session.n_done - stopped_at <= CHUNK
+    studio.join(60)
+    return per_epoch, rate, stopped
+
+
+def main() -> None:
+    print("| explorer | median answer (ms) | largest |\n|---|---|---|")
+    for app in (DynamicsExplorer(), UtilityExplorer(), RuleExplorer(), Comparison()):
+        seconds = answer_times(app)
+        print(
+            f"| {type(app).__name__} | {1e3 * statistics.median(seconds):.0f} | {1e3 * max(seconds):.0f} |", flush=True
+        )
+    print(
+        f"\n| score, R = 256, median of {N_ROUNDS} rounds | bare, ms an epoch "
+        "| watched | slower by | pictures a second | Stop, ms |"
+    )
+    print("|---" * 6 + "|")
+    studio = TrainingStudio(n_epochs=1000)
+    model, _ = lateral.preset("backprop", objective="tissue")
+    session = TrainingSession("score", model, key=jax.random.key(0), learning_rate=0.3, n_candidates=16)
+    session.advance(20)
+    rounds = []
+    for _ in range(N_ROUNDS):
+        bare = bare_seconds(session, 4)
+        rounds.append((bare, *watched(studio)))
+    bare, seen, rate, stop = (statistics.median(values) for values in zip(*rounds, strict=True))
+    slower = statistics.median(watched / bare - 1 for bare, watched, *_ in rounds)
+    print(f"| | {1e3 * bare:.1f} | {1e3 * seen:.1f} | {slower:.0%} | {rate:.1f} | {1e3 * stop:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
