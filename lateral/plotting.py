@@ -270,8 +270,8 @@ def plot_scores(scores: Mapping[str, Evaluation | UtilityEstimate], title: str, 
             color=COLOURS[i % len(COLOURS)],
             label=label,
         )
-    ax.set_xticks([0, 1], ["U ± s.e.\n(bits per cell)", "alternation\n(share)"])
-    ax.set(xlim=(-0.5, 1.5), ylim=(-0.05, 1.1), title=title)
+    ax.set_xticks([0, 1], ["U ± s.e.", "alternation"])
+    ax.set(ylabel="bits per cell; share", xlim=(-0.5, 1.5), ylim=(-0.05, 1.1), title=title)
     if len(scores) > 1:
         ax.legend(fontsize=8, loc="lower center")
     return figure

@@ -131,7 +131,7 @@ class Lab:
     def can_press(self, label: str, number: int = 0) -> bool:
         return self.app(number).locator(".widget-button", has_text=label).first.is_enabled()
 
-    def nudge(self, slider: int = 0, number: int = 0, key: str = "ArrowRight", times: int = 5) -> tuple[str, str]:
+    def nudge(self, slider: int = 0, number: int = 0, key: str = "ArrowLeft", times: int = 5) -> tuple[str, str]:
         """Move a slider with the keyboard; its reading before and after."""
         control = self.app(number).locator(".widget-slider").nth(slider)
         control.scroll_into_view_if_needed()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lateral
-from lateral import backprop, dynamics, plotting
+from lateral import backprop, dynamics, plotting, utility
 from lateral.widgets import (
     Comparison,
     DynamicsExplorer,
@@ -125,19 +125,21 @@ def test_each_control_is_an_attribute_with_a_label(explorer):
         assert getattr(explorer, name) is control and control.description
 
 
-def test_numbers_never_compile_again(explorer, monkeypatch):
+def test_numbers_never_compile_again(explorer):
     """Every slider of a number, seeds and the duration included, is answered by what is compiled already."""
     sizes = {"n_cells", "n_replicates"}
     lists = {"boundary", "left", "right", "start_from", "keep_odd"}
     moved = [name for name in explorer.controls if name not in sizes | lists]
     assert {"seed"} < set(moved)
-    n_traced = dynamics._simulate._cache_size()
+    jitted = (dynamics._simulate, utility._estimate, utility._soft_utility, utility._bernoulli_utility)
+    n_compiled = [f._cache_size() for f in jitted]
+    assert sum(n_compiled) > 0
     for name in moved:
         control = explorer.controls[name]
         picture = bytes(explorer._image.value)
         control.value = control.min + 0.6 * (control.max - control.min) if name != "seed" else 3
         assert explorer.error is None and bytes(explorer._image.value) != picture, name
-    assert dynamics._simulate._cache_size() == n_traced
+    assert [f._cache_size() for f in jitted] == n_compiled
 
 
 def test_new_seed_is_the_next_one_and_another_picture(explorer):

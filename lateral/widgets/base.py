@@ -29,8 +29,8 @@ MAX_SEED = 999_999
 LABEL = {"description_width": "175px"}
 # Stands beside each app, outside of it: what is inside is gone when the kernel is.
 HINT = (
-    '<small style="opacity: 0.75">A live app. Without its controls, or when they no longer answer, '
-    "run this cell again: they live as long as the kernel that made them.</small>"
+    '<small style="opacity: 0.75">A live app. If its controls are missing, crossed out or do not answer: '
+    "run this cell again. They live as long as the kernel that made them.</small>"
 )
 
 

@@ -528,8 +528,9 @@ class _Canvas:
         else:
             utility, alternation = history["utility"][-1], history["alternation"][-1]
             found = {"pattern": "patterns", "consensus": "CONSENSUS, no pattern", "nothing": "nothing yet"}
-            self._title_of["curve"].set_text(f"U = {utility:.3f} at epoch {n_epochs}, dotted: a slider was moved"
-                                             if self._marks else f"U = {utility:.3f} at epoch {n_epochs}")  # fmt: skip
+            unit = "generation" if view.method == "evolution" else "epoch"
+            moved = ", dotted: a slider was moved" if self._marks else ""
+            self._title_of["curve"].set_text(f"U = {utility:.3f} at {unit} {n_epochs}{moved}")
             self._title_of["fates"].set_text(
                 f"Alternation {alternation:.2f}: {found[what_was_found(utility, alternation)]}"
             )
