@@ -39,7 +39,7 @@ lab: setup
 test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(PYTEST) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	    --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120 tests notebooks
 
 notebooks: setup

@@ -23,25 +23,16 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_debug_nans", True)
 
 
-LONGEST_FIRST = ("05Back", "06Grad", "03Reg", "04Evo", "02Uti", "01Dyn")
+LONGEST_FIRST = ("test_browser", "05Back", "06Grad", "03Reg", "04Evo", "test_widgets")
 
 
 def pytest_collection_modifyitems(items):
-    """Files are run whole, since their tests share compilations and notebooks their kernel; the longest come first.
-
-    The tests in a browser are the longest by far, and go one by one to whoever is free.
-    """
+    """Two processes share the files (`make test`); those that take long come first, so that both end together."""
 
     def place(item) -> int:
-        in_browser = item.path.name == "test_browser.py"
-        return next(
-            (i - len(LONGEST_FIRST) * in_browser for i, name in enumerate(LONGEST_FIRST) if name in item.nodeid),
-            0 if in_browser else len(LONGEST_FIRST),
-        )
+        return next((i for i, name in enumerate(LONGEST_FIRST) if name in item.path.name), len(LONGEST_FIRST))
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if item.path.name == "test_browser.py" else str(item.path)))
-    items.sort(key=place)  # stable: cells of a notebook keep their order
+    items.sort(key=place)  # stable: the tests of a file, and the cells of a notebook, keep their order
 
 
 def pytest_terminal_summary(terminalreporter):

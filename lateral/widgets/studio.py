@@ -16,7 +16,6 @@ import io
 import os
 import threading
 import time
-import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -266,6 +265,7 @@ class TrainingStudio(App):
     def _ended(self, job: "_Job", run: "lateral.Run | None", measured: dict[str, float]) -> None:
         """From the worker: the run is over."""
         with self._lock:
+            job.over.set()
             if job.forgotten:
                 return
             if run is not None:
@@ -316,7 +316,7 @@ class _Job:
         self.forgotten = False
         self._steered = (settings["learning_rate"], settings["noise_strength"])
         self._news = threading.Event()
-        self._over = threading.Event()
+        self.over = threading.Event()
         self._x64 = jax.config.jax_enable_x64  # as a context it holds in one thread only
         _JOBS.add(self)
         self._worker = threading.Thread(target=self._train, name="lateral-worker", daemon=True)
@@ -328,7 +328,7 @@ class _Job:
 
     @property
     def active(self) -> bool:
-        return not (self.halt.is_set() or self._over.is_set())
+        return not (self.halt.is_set() or self.over.is_set())
 
     def steer(self, learning_rate: float, noise_strength: float) -> None:
         self._steered = (learning_rate, noise_strength)
@@ -350,14 +350,14 @@ class _Job:
                 self._train_chunks()
         except BaseException as error:  # shown in the app, raised by join
             self.failure = error
-        finally:
-            try:
-                with jax.enable_x64(self._x64):
-                    self._measure()
-            except BaseException as error:
-                self.failure = self.failure or error
-            self._over.set()
-            self._news.set()
+        measured = {}
+        try:
+            with jax.enable_x64(self._x64):
+                measured = self._measure()
+        except BaseException as error:
+            self.failure = self.failure or error
+        self.app._ended(self, self.run, measured)
+        self._news.set()
 
     def _train_chunks(self) -> None:
         settings = self.settings
@@ -382,28 +382,34 @@ class _Job:
             self.app._progressed(self)
             self._news.set()
 
-    def _measure(self) -> None:
-        session, measured = self.session, {}
-        if session is not None and session.n_done > 0 and not self.forgotten:
-            self.run = run = dataclasses.replace(session.run(), seed=self.settings["seed"])
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # U at dt/4 stands beside it
-                fresh = lateral.evaluate(
-                    run.regulatory_function, run.model, key=jax.random.key(2**31 + 1), n_replicates=N_FRESH
-                )
-            names = ("utility", "utility_se", "utility_refined", "alternation")
-            measured = {f"fresh_{name}": getattr(fresh, name) for name in names}
-        self.app._ended(self, self.run, measured)
+    def _measure(self) -> dict[str, float]:
+        """What has come out, on fresh replicates; a run that failed keeps its last good parameters."""
+        session = self.session
+        if session is None or session.n_done == 0 or self.forgotten:
+            return {}
+        self.run = run = dataclasses.replace(session.run(), seed=self.settings["seed"])
+        # Not `evaluate`: it may warn, and to hold warnings back is not safe in a thread.
+        model = dataclasses.replace(run.model, n_replicates=N_FRESH)
+        f, key = lateral.tabulate(run.regulatory_function), jax.random.key(2**31 + 1)
+        coarse, fine = (
+            lateral.estimate_utility(lateral.apply_threshold(final_states(f, model, key, refine=n), model.threshold))
+            for n in (1, 4)
+        )
+        return {
+            "fresh_utility": coarse.utility.item(),
+            "fresh_utility_se": coarse.utility_se.item(),
+            "fresh_utility_refined": fine.utility.item(),
+        }
 
     def _draw(self) -> None:
         try:
             with jax.enable_x64(self._x64):
-                while not self._over.is_set():
+                while not self.over.is_set():
                     self._news.wait()
                     self._news.clear()
                     clock = time.monotonic()
                     self.app._paint(self)
-                    self._over.wait(max(0.0, SECONDS_OF_A_PICTURE - (time.monotonic() - clock)))
+                    self.over.wait(max(0.0, SECONDS_OF_A_PICTURE - (time.monotonic() - clock)))
                 self.app._paint(self)
         except BaseException as error:
             self.failure = self.failure or error
