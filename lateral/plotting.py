@@ -13,6 +13,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
+from matplotlib.container import ErrorbarContainer
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -56,6 +57,20 @@ class Figure(matplotlib.figure.Figure):
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         picture.save(buffer, "png", compress_level=compress_level)
         return buffer.getvalue()
+
+    def curves(self) -> dict[str, dict[str, Sequence]]:
+        """The curves that have a label, a table with the columns `curve`, `x` and `y` for each panel with any."""
+        tables = {}
+        for number, ax in enumerate(self.axes, 1):
+            lines = [(line.get_label(), line) for line in ax.lines]
+            lines += [
+                (bars.get_label(), bars.lines[0]) for bars in ax.containers if isinstance(bars, ErrorbarContainer)
+            ]
+            named = [(label, line) for label, line in lines if not label.startswith("_")]
+            rows = [(label, x, y) for label, line in named for x, y in zip(*line.get_data(), strict=True)]
+            if rows:
+                tables[f"panel_{number}"] = dict(zip(("curve", "x", "y"), zip(*rows, strict=True), strict=True))
+        return tables
 
     def _repr_png_(self) -> bytes:
         return self.to_png()

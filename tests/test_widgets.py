@@ -180,9 +180,15 @@ def test_the_save_button_never_overwrites(tmp_path, monkeypatch, float32):
     app._save.click()
     app._save.click()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Explorer-1.png", "Explorer-2.png"]
-    app._format.value = "csv"
+    monkeypatch.setattr(app, "figure", None)
     app._save.click()
-    assert "no data" in app._saved.value
+    assert "no picture to save" in app._saved.value
+
+
+def test_a_picture_without_tables_gives_its_curves(tmp_path):
+    (path,) = Explorer(_line, slope=slider(0.0, 2.0, 1.5)).export(tmp_path / "a.csv")
+    assert path.name == "a_panel_1.csv"
+    assert list(csv.reader(path.open(newline=""))) == [["curve", "x", "y"], ["y", "0", "0.0"], ["y", "1", "1.5"]]
 
 
 def test_a_new_size_is_marked_while_it_compiles():
@@ -209,8 +215,9 @@ def test_rejects_a_file_of_another_kind_or_without_data(tmp_path):
     app = Explorer(_line, slope=slider(0.0, 2.0, 1.0))
     with pytest.raises(ValueError, match=r"path must end in one of .png, .svg, .pdf, .csv, got '.*a.gif'"):
         app.export(tmp_path / "a.gif")
-    with pytest.raises(ValueError, match="gives no data"):
-        app.export(tmp_path / "a.csv")
+    empty = Explorer(lambda slope: plotting.new_figure()[0], slope=slider(0.0, 2.0, 1.0))
+    with pytest.raises(ValueError, match="holds no curves"):
+        empty.export(tmp_path / "a.csv")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -292,6 +299,10 @@ def test_rejects_rules_that_are_not_there():
         Comparison({})
     with pytest.raises(ValueError, match=r"rules\['x'\] must be a function"):
         Comparison({"x": 3})
+    with pytest.raises(ValueError, match=r"network must be one of .* got 'forest'"):
+        TrainingStudio(network="forest")
+    with pytest.raises(ValueError, match=r"method must be one of .* got 'luck'"):
+        TrainingStudio(method="luck")
     with pytest.raises(ValueError, match="got 'stripes'"):
         UtilityExplorer(stripes=1.0)
 
@@ -341,6 +352,24 @@ def test_every_method_trains(studio, method):
     assert studio.error is None and studio.last["epoch"] == 20
     assert ("gradient_norm" in studio.last) == (method != "evolution")
     assert studio.learning_rate.description == ("mutation strength" if method == "evolution" else "learning rate")
+
+
+def test_another_method_brings_its_learning_rate_unless_a_run_is_under_way(studio):
+    studio.method.value = "pathwise"
+    assert studio.learning_rate.value == pytest.approx(0.03)
+    studio.method.value = "score"
+    _make_endless(studio)
+    studio.start()
+    studio.method.value = "pathwise"
+    assert studio.learning_rate.value == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("network", "low", "high"), [("bumps", 1e6, np.inf), ("perceptron", 0.0, 1e-3)])
+def test_the_pathwise_gradient_explodes_or_vanishes_as_notebook_05_says(network, low, high, float32):
+    studio = TrainingStudio(method="pathwise", network=network, n_replicates=128, n_epochs=10)
+    studio.start()
+    studio.join(120)
+    assert low <= np.median(studio.runs[0].history["gradient_norm"]) <= high
 
 
 def test_the_same_seed_gives_the_same_run(studio):

@@ -41,7 +41,8 @@ class Picture(NamedTuple):
         figure: the picture.
         text: a line of HTML below it.
         numbers: what the picture says, by name; `app.last`.
-        tables: its data, for each table its columns by name; what `app.export("NAME.csv")` writes.
+        tables: its data, for each table its columns by name; what `app.export("NAME.csv")` writes. Without any, the
+            curves of each panel are written.
     """
 
     figure: Figure
@@ -131,7 +132,7 @@ class App(ipywidgets.VBox):
         Each file is written completely or not at all.
 
         Raises:
-            ValueError: for another ending, or data of an app that gives none.
+            ValueError: for another ending, or data of a picture without tables and curves.
             OSError: if a file cannot be written.
         """
         path = Path(path)
@@ -143,11 +144,11 @@ class App(ipywidgets.VBox):
                 raise ValueError("there is no picture to save yet")
             if kind != "csv":
                 return [_write_picture(path, self.figure, kind)]
-            if not self._tables:
-                raise ValueError("this app gives no data to save: choose png, svg or pdf")
+            tables = self._tables or self.figure.curves()
+            if not tables:
+                raise ValueError("this picture holds no curves to save: choose png, svg or pdf")
             return [
-                _write_table(path.with_name(f"{path.stem}_{name}.csv"), columns)
-                for name, columns in self._tables.items()
+                _write_table(path.with_name(f"{path.stem}_{name}.csv"), columns) for name, columns in tables.items()
             ]
 
     def values(self) -> dict[str, Any]:

@@ -374,7 +374,7 @@ class UtilityExplorer(Explorer):
 
         figure, (left, middle, right) = plotting.new_figure(3, width=9.5, height=3.2, width_ratios=(0.8, 1.6, 1.1))
         plotting.plot_fates(fates, "The ensemble", ax=left)
-        quantities = ["S_pat", "S_rep", "positional", "correlat.", "U"]
+        quantities = ["S_pat", "S_rep", "posit.", "correl.", "U"]
         plotting.plot_bars(quantities, rows, "What it is worth", "bits per cell", ax=middle)
         curves = {f"estimate, mean ± sd of {scatter.shape[1]}": (scatter.mean(axis=1), scatter.std(axis=1))}
         reference = ("exact", exact["utility"])
@@ -382,6 +382,9 @@ class UtilityExplorer(Explorer):
             sizes, curves, "Few replicates flatter U", "replicates R", "U (bits per cell)", logx=True,
             reference=reference, ax=right,
         )  # fmt: skip
+        middle.set_ylim(-0.05, 1.4)
+        middle.legend(fontsize=8, ncols=2, loc="upper center")
+        right.legend(fontsize=8)
         right.axvline(n_replicates, color="grey", ls=":", lw=1)
         right.set_xticks([10, 100, 1000], ["10", "100", "1,000"])
         right.minorticks_off()  # each tick takes its time
@@ -394,7 +397,7 @@ class UtilityExplorer(Explorer):
         numbers |= {"utility": hard.utility, "utility_se": hard.utility_se, "alternation": hard.alternation}
         numbers |= {"soft_utility": rows["soft, kernel"][4], "bernoulli_utility": rows["soft, Bernoulli"][4]}
         tables = {
-            "information": {"quantity": quantities} | {_column(name): values for name, values in rows.items()},
+            "information": {"quantity": list(exact)} | {_column(name): values for name, values in rows.items()},
             "bias": {"n_replicates": sizes, "mean_utility": scatter.mean(axis=1), "sd": scatter.std(axis=1)},
             "fates": {f"cell_{i + 1}": column for i, column in enumerate(fates.T)},
         }

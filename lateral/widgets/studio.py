@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import dataclasses
 import html
-import io
 import os
 import threading
 import time
@@ -23,19 +22,19 @@ from typing import Any
 import ipywidgets
 import jax
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from PIL import Image
 
 import lateral
-from lateral import plotting
-from lateral.evaluation import what_was_found
+from lateral._checks import check_choice
 from lateral.model import OBJECTIVES, Model, check_model, final_states
 from lateral.session import CHUNK, SESSION_METHODS, TrainingSession
 from lateral.widgets.base import App, Picture, choice, seed_field, slider
+from lateral.widgets.canvas import Canvas, View
 
 __all__ = ["TrainingStudio"]
 
 NETWORKS = ("bumps", "perceptron")
+# What a method learns well with; for evolution the standard deviation of a mutation.
+LEARNING_RATES = {"evolution": 0.3, "pathwise": 0.03, "score": 0.3, "finite-differences": 0.1, "combination": 0.1}
 SECONDS_OF_A_CHUNK = 0.1
 SECONDS_OF_A_PICTURE = 0.15
 N_FRESH = 4000
@@ -55,7 +54,8 @@ class TrainingStudio(App):
             the controls.
         method: `"evolution"` or one of `lateral.gradients.ESTIMATORS`.
         network: `"bumps"` (an `RBFNetwork`) or `"perceptron"` (an `MLP`), both with |f| <= 5.
-        learning_rate: Adam's step; for evolution the standard deviation of a mutation.
+        learning_rate: Adam's step; for evolution the standard deviation of a mutation. By default what suits the
+            method, to which the slider goes when another method is chosen.
         noise_strength, n_replicates, objective: see `Model`.
         n_epochs: a run ends after so many epochs or generations.
         n_candidates: random networks of which the best is the start.
@@ -75,7 +75,7 @@ class TrainingStudio(App):
         *,
         method: str = "score",
         network: str = "bumps",
-        learning_rate: float = 0.3,
+        learning_rate: float | None = None,
         noise_strength: float = 0.1,
         n_replicates: int = 256,
         objective: str = "tissue",
@@ -84,11 +84,13 @@ class TrainingStudio(App):
         seed: int = 0,
     ):
         self._base = Model() if model is None else check_model(model)
+        check_choice("method", method, SESSION_METHODS)
+        check_choice("network", network, NETWORKS)
         self._n_candidates = n_candidates
         self.runs: list[lateral.Run] = []
         self.state = "ready"
         self._job: _Job | None = None
-        self._canvas = _Canvas()
+        self._canvas = Canvas()
         buttons = {
             "start": ("Start", "play", "start a run, or go on after a pause"),
             "pause": ("Pause", "pause", "hold the run"),
@@ -106,7 +108,9 @@ class TrainingStudio(App):
                 "objective": choice(OBJECTIVES, objective),
                 "method": choice(SESSION_METHODS, method),
                 "network": choice(NETWORKS, network),
-                "learning_rate": slider(1e-3, 1.0, learning_rate, 0.05, log=True, label="learning rate"),
+                "learning_rate": slider(
+                    1e-3, 1.0, learning_rate or LEARNING_RATES[method], 0.05, log=True, label="learning rate"
+                ),
                 "n_replicates": choice((50, 128, 256, 512, 1024), n_replicates, label="replicates R"),
                 "n_epochs": slider(10, 1000, n_epochs, 10, label="epochs of a run"),
                 "seed": seed_field(seed),
@@ -118,7 +122,7 @@ class TrainingStudio(App):
         self.save_button.on_click(lambda _: self._save_next())
         for name in ("noise_strength", "learning_rate"):
             self.controls[name].observe(self._steer, names="value")
-        self.controls["method"].observe(self._name_the_rate, names="value")
+        self.controls["method"].observe(self._suit_the_rate, names="value")
         self._name_the_rate()
         self._enter("ready")
         self._paint(None)
@@ -215,7 +219,12 @@ class TrainingStudio(App):
             if job is not None and job.active:
                 job.steer(self.learning_rate.value, self.noise_strength.value)
 
-    def _name_the_rate(self, _change=None) -> None:
+    def _suit_the_rate(self, _change=None) -> None:
+        self._name_the_rate()
+        if self._job is None or not self._job.active:  # a run under way keeps its own
+            self.controls["learning_rate"].value = LEARNING_RATES[self.controls["method"].value]
+
+    def _name_the_rate(self) -> None:
         rate = self.controls["learning_rate"]
         rate.description = "mutation strength" if self.controls["method"].value == "evolution" else "learning rate"
 
@@ -340,9 +349,9 @@ class _Job:
             if thread.is_alive():
                 raise TimeoutError(f"the run is still {self.app.state} after {timeout:g} s")
 
-    def view(self) -> "_View | None":
+    def view(self) -> "View | None":
         session = self.session
-        return None if session is None else _View.of(session)
+        return None if session is None else View.of(session)
 
     def _train(self) -> None:
         try:
@@ -414,174 +423,3 @@ class _Job:
         except BaseException as error:
             self.failure = self.failure or error
             self.app._fail(error)
-
-
-@dataclasses.dataclass(frozen=True)
-class _View:
-    """A training at one moment, as the picture shows it."""
-
-    method: str
-    history: dict[str, list[float]]
-    neighbour_means: np.ndarray
-    rates: np.ndarray
-    initial_rates: np.ndarray
-    fates: np.ndarray
-
-    @classmethod
-    def of(cls, session: TrainingSession) -> "_View":
-        params, history = session.params, session.history
-        means = np.linspace(0.0, 1.0, 201)
-        model = dataclasses.replace(session.model, noise_strength=np.float32(session.noise_strength), n_replicates=40)
-        rates, initial, fates = _snapshot(model, params, session.initial_params, means, jax.random.key(1))
-        return cls(session.method, history, means, *(np.asarray(x) for x in (rates, initial, fates)))
-
-    def numbers(self) -> dict[str, Any]:
-        if not self.history:
-            return {}
-        numbers = {"epoch": len(self.history["utility"])}
-        numbers |= {name: values[-1] for name, values in self.history.items()}
-        return numbers | {"found": what_was_found(numbers["utility"], numbers["alternation"])}
-
-    def tables(self) -> dict[str, dict]:
-        rule = {"neighbour_mean": self.neighbour_means, "rate": self.rates, "initial_rate": self.initial_rates}
-        fates = {f"cell_{i + 1}": column for i, column in enumerate(self.fates.astype(int).T)}
-        n_epochs = len(self.history.get("utility", ()))
-        return {"history": {"epoch": range(1, n_epochs + 1)} | self.history, "rule": rule, "fates": fates}
-
-
-@jax.jit
-def _snapshot(model, params, initial_params, means, key):
-    f = lateral.RegulatoryFunction(model.network, params)
-    initial = lateral.RegulatoryFunction(model.network, initial_params)
-    fates = lateral.apply_threshold(final_states(f, model, key), model.threshold)
-    return f(means), initial(means), fates
-
-
-class _Canvas:
-    """The four panels of the studio, updated in place.
-
-    What does not move (axes, labels, earlier runs) is drawn once and kept as pixels; a picture puts it back and draws
-    the few things that do. That takes a tenth of the time of drawing everything.
-    """
-
-    def __init__(self):
-        self.figure, axes = plotting.new_figure(2, 2, width=9.0, height=5.6)
-        (self._curve, self._rule), (self._norm, self._fates) = axes
-        colours = plotting.COLOURS
-        self._curve.set(ylabel="U (bits per cell); share", ylim=(-0.05, 1.05))
-        self._norm.set(xlabel="epoch or generation", ylabel="gradient norm", yscale="log", ylim=(1e-4, 1e2))
-        self._rule.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), ylim=(-5.5, 5.5))
-        self._fates.set(xlabel="cell", ylabel="replicate")
-        (self._utility,) = self._curve.plot([], [], color=colours[0], label="U of the epoch's replicates")
-        (self._alternation,) = self._curve.plot([], [], color=colours[4], ls=":", label="alternation")
-        self._curve.plot([], [], color="0.75", label="earlier runs")
-        (self._gradient,) = self._norm.plot([], [], color=colours[1])
-        means = np.linspace(0.0, 1.0, 201)
-        self._rule.axhline(0.0, color="grey", lw=0.8, ls=":")
-        self._rule.plot(means, lateral.TanhInhibition()(means), color=colours[6], ls="--", lw=1, label="tanh target")
-        (self._initial,) = self._rule.plot([], [], color=colours[5], lw=1.2, label="before training")
-        (self._learned,) = self._rule.plot([], [], color=colours[0], lw=2, label="learned")
-        self._curve.legend(loc="lower right", fontsize=8)
-        self._rule.legend(loc="upper right", fontsize=8)
-        self._picture = None
-        # With a place of their own: matplotlib finds one only when it draws the whole axes.
-        titles = [ax.set_title("title", fontsize=10, y=1.02) for ax in axes.flat]
-        self._title_of = dict(zip(("curve", "rule", "norm", "fates"), titles, strict=True))
-        self._no_gradient = self._norm.text(0.5, 0.5, "", ha="center", transform=self._norm.transAxes, color="dimgrey")
-        self._moving = [self._utility, self._alternation, self._gradient, self._initial, self._learned,
-                        self._no_gradient, *titles]  # fmt: skip
-        self._faint, self._marks = [], []
-        self._pixels, self._drawn_for = None, None
-        self.figure.draw_without_rendering()
-        self.figure.set_layout_engine("none")
-        self._agg = FigureCanvasAgg(self.figure)
-
-    def draw(self, view: _View | None, earlier: list) -> bytes:
-        """PNG of a training, None for none yet, before the runs of old."""
-        self._update(view)
-        limit = self._limit(view, earlier)
-        fixed = (limit, tuple(map(id, earlier)), None if view is None else view.fates.shape)
-        if fixed != self._drawn_for:
-            self._draw_fixed(view, earlier, limit)
-            self._drawn_for = fixed
-        self._agg.restore_region(self._pixels)
-        renderer = self._agg.get_renderer()
-        for artist in ([self._picture] if self._picture is not None else []) + self._moving + self._marks:
-            artist.draw(renderer)
-        buffer = io.BytesIO()
-        Image.fromarray(np.asarray(self._agg.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
-        return buffer.getvalue()
-
-    def _update(self, view: _View | None) -> None:
-        history = {} if view is None else view.history
-        n_epochs = len(history.get("utility", ()))
-        epochs = np.arange(1, n_epochs + 1)
-        self._utility.set_data(epochs, history.get("utility", []))
-        self._alternation.set_data(epochs, history.get("alternation", []))
-        norms = history.get("gradient_norm", [])
-        self._gradient.set_data(epochs[: len(norms)], np.maximum(norms, 1e-4))
-        self._no_gradient.set_text("evolution needs no gradient" if n_epochs and not norms else "")
-        for line, rates in ((self._initial, "initial_rates"), (self._learned, "rates")):
-            line.set_data(([], []) if view is None else (view.neighbour_means, getattr(view, rates)))
-        self._title_of["norm"].set_text(f"Gradient norm {norms[-1]:.2g}" if norms else "Gradient norm")
-        self._title_of["rule"].set_text("The rule")
-        for mark in self._marks:
-            mark.remove()
-        self._marks = [self._curve.axvline(epoch, color="grey", lw=0.8, ls=":") for epoch in _changes(history)]
-        if not n_epochs:
-            self._title_of["curve"].set_text("Training: press Start")
-            self._title_of["fates"].set_text("Fates of 40 tissues")
-        else:
-            utility, alternation = history["utility"][-1], history["alternation"][-1]
-            found = {"pattern": "patterns", "consensus": "CONSENSUS, no pattern", "nothing": "nothing yet"}
-            unit = "generation" if view.method == "evolution" else "epoch"
-            moved = ", dotted: a slider was moved" if self._marks else ""
-            self._title_of["curve"].set_text(f"U = {utility:.3f} at {unit} {n_epochs}{moved}")
-            self._title_of["fates"].set_text(
-                f"Alternation {alternation:.2f}: {found[what_was_found(utility, alternation)]}"
-            )
-        if view is not None and self._picture is not None and self._picture.get_array().shape == view.fates.shape:
-            self._picture.set_data(view.fates)
-
-    @staticmethod
-    def _limit(view: _View | None, earlier: list) -> int:
-        """End of the axis of epochs: doubles, so that the axes rarely move."""
-        lengths = [len(run.history["utility"]) for run in earlier]
-        longest = max([50, *lengths, len(view.history.get("utility", ())) if view is not None else 0])
-        return int(50 * 2 ** np.ceil(np.log2(longest / 50)))
-
-    def _draw_fixed(self, view: _View | None, earlier: list, limit: int) -> None:
-        for line in self._faint:
-            line.remove()
-        self._faint = []
-        for run in earlier:
-            epochs = np.arange(1, len(run.history["utility"]) + 1)
-            means = np.linspace(0.0, 1.0, 101)
-            style = {"color": "0.75", "lw": 0.9, "zorder": 1}
-            self._faint += self._curve.plot(epochs, run.history["utility"], **style)
-            self._faint += self._rule.plot(means, np.asarray(run.regulatory_function(means)), **style)
-            if "gradient_norm" in run.history:
-                self._faint += self._norm.plot(epochs, np.maximum(run.history["gradient_norm"], 1e-4), **style)
-        for ax in (self._curve, self._norm):
-            ax.set_xlim(0, limit)
-        if view is not None:
-            n_shown, n_cells = view.fates.shape
-            if self._picture is not None:
-                self._picture.remove()
-            self._picture = self._fates.imshow(
-                view.fates, aspect="auto", interpolation="nearest", cmap=plotting.FATE_COLOURS, vmin=0, vmax=1,
-                extent=(0.5, n_cells + 0.5, n_shown + 0.5, 0.5),
-            )  # fmt: skip
-        moving = self._moving + self._marks + ([self._picture] if self._picture is not None else [])
-        for artist in moving:
-            artist.set_visible(False)
-        self._agg.draw()
-        self._pixels = self._agg.copy_from_bbox(self.figure.bbox)
-        for artist in moving:
-            artist.set_visible(True)
-
-
-def _changes(history: dict[str, list[float]]) -> np.ndarray:
-    """Epochs from which on learning rate or noise was another."""
-    steered = np.array([history.get("learning_rate", []), history.get("noise_strength", [])])
-    return 1 + np.flatnonzero((np.diff(steered, axis=1) != 0.0).any(axis=0)) + 0.5

@@ -1,0 +1,191 @@
+"""The picture of a training: four panels that are updated in place, several times a second."""
+
+import dataclasses
+import io
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+import lateral
+from lateral import plotting
+from lateral.evaluation import what_was_found
+from lateral.model import final_states
+from lateral.session import TrainingSession
+
+__all__ = ["Canvas", "View"]
+
+NORMS = (1e-6, 1e4)  # gradient norms beyond are drawn at the edge; the title has the number
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A training at one moment, as the picture shows it."""
+
+    method: str
+    history: dict[str, list[float]]
+    neighbour_means: np.ndarray
+    rates: np.ndarray
+    initial_rates: np.ndarray
+    fates: np.ndarray
+
+    @classmethod
+    def of(cls, session: TrainingSession) -> "View":
+        params, history = session.params, session.history
+        means = np.linspace(0.0, 1.0, 201)
+        model = dataclasses.replace(session.model, noise_strength=np.float32(session.noise_strength), n_replicates=40)
+        rates, initial, fates = _snapshot(model, params, session.initial_params, means, jax.random.key(1))
+        return cls(session.method, history, means, *(np.asarray(x) for x in (rates, initial, fates)))
+
+    def numbers(self) -> dict[str, Any]:
+        if not self.history:
+            return {}
+        numbers = {"epoch": len(self.history["utility"])}
+        numbers |= {name: values[-1] for name, values in self.history.items()}
+        return numbers | {"found": what_was_found(numbers["utility"], numbers["alternation"])}
+
+    def tables(self) -> dict[str, dict]:
+        rule = {"neighbour_mean": self.neighbour_means, "rate": self.rates, "initial_rate": self.initial_rates}
+        fates = {f"cell_{i + 1}": column for i, column in enumerate(self.fates.astype(int).T)}
+        n_epochs = len(self.history.get("utility", ()))
+        return {"history": {"epoch": range(1, n_epochs + 1)} | self.history, "rule": rule, "fates": fates}
+
+
+@jax.jit
+def _snapshot(model, params, initial_params, means, key):
+    f = lateral.RegulatoryFunction(model.network, params)
+    initial = lateral.RegulatoryFunction(model.network, initial_params)
+    fates = lateral.apply_threshold(final_states(f, model, key), model.threshold)
+    return f(means), initial(means), fates
+
+
+class Canvas:
+    """The four panels of the studio, updated in place.
+
+    What does not move (axes, labels, earlier runs) is drawn once and kept as pixels; a picture puts it back and draws
+    the few things that do. That takes a tenth of the time of drawing everything.
+    """
+
+    def __init__(self):
+        self.figure, axes = plotting.new_figure(2, 2, width=9.0, height=5.6)
+        (self._curve, self._rule), (self._norm, self._fates) = axes
+        colours = plotting.COLOURS
+        self._curve.set(ylabel="U (bits per cell); share", ylim=(-0.05, 1.05))
+        self._norm.set(xlabel="epoch or generation", ylabel="gradient norm", yscale="log", ylim=NORMS)
+        self._rule.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), ylim=(-5.5, 5.5))
+        self._fates.set(xlabel="cell", ylabel="replicate")
+        (self._utility,) = self._curve.plot([], [], color=colours[0], label="U of the epoch's replicates")
+        (self._alternation,) = self._curve.plot([], [], color=colours[4], ls=":", label="alternation")
+        self._curve.plot([], [], color="0.75", label="earlier runs")
+        (self._gradient,) = self._norm.plot([], [], color=colours[1])
+        means = np.linspace(0.0, 1.0, 201)
+        self._rule.axhline(0.0, color="grey", lw=0.8, ls=":")
+        self._rule.plot(means, lateral.TanhInhibition()(means), color=colours[6], ls="--", lw=1, label="tanh target")
+        (self._initial,) = self._rule.plot([], [], color=colours[5], lw=1.2, label="before training")
+        (self._learned,) = self._rule.plot([], [], color=colours[0], lw=2, label="learned")
+        self._curve.legend(loc="lower right", fontsize=8)
+        self._rule.legend(loc="upper right", fontsize=8)
+        self._picture = None
+        # With a place of their own: matplotlib finds one only when it draws the whole axes.
+        titles = [ax.set_title("title", fontsize=10, y=1.02) for ax in axes.flat]
+        self._title_of = dict(zip(("curve", "rule", "norm", "fates"), titles, strict=True))
+        self._no_gradient = self._norm.text(0.5, 0.5, "", ha="center", transform=self._norm.transAxes, color="dimgrey")
+        self._moving = [self._utility, self._alternation, self._gradient, self._initial, self._learned,
+                        self._no_gradient, *titles]  # fmt: skip
+        self._faint, self._marks = [], []
+        self._pixels, self._drawn_for = None, None
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+        self._agg = FigureCanvasAgg(self.figure)
+
+    def draw(self, view: View | None, earlier: list) -> bytes:
+        """PNG of a training, None for none yet, before the runs of old."""
+        self._update(view)
+        limit = self._limit(view, earlier)
+        fixed = (limit, tuple(map(id, earlier)), None if view is None else view.fates.shape)
+        if fixed != self._drawn_for:
+            self._draw_fixed(view, earlier, limit)
+            self._drawn_for = fixed
+        self._agg.restore_region(self._pixels)
+        renderer = self._agg.get_renderer()
+        for artist in ([self._picture] if self._picture is not None else []) + self._moving + self._marks:
+            artist.draw(renderer)
+        buffer = io.BytesIO()
+        Image.fromarray(np.asarray(self._agg.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
+        return buffer.getvalue()
+
+    def _update(self, view: View | None) -> None:
+        history = {} if view is None else view.history
+        n_epochs = len(history.get("utility", ()))
+        epochs = np.arange(1, n_epochs + 1)
+        self._utility.set_data(epochs, history.get("utility", []))
+        self._alternation.set_data(epochs, history.get("alternation", []))
+        norms = history.get("gradient_norm", [])
+        self._gradient.set_data(epochs[: len(norms)], np.clip(norms, *NORMS))
+        self._no_gradient.set_text("evolution needs no gradient" if n_epochs and not norms else "")
+        for line, rates in ((self._initial, "initial_rates"), (self._learned, "rates")):
+            line.set_data(([], []) if view is None else (view.neighbour_means, getattr(view, rates)))
+        self._title_of["norm"].set_text(f"Gradient norm {norms[-1]:.2g}" if norms else "Gradient norm")
+        self._title_of["rule"].set_text("The rule")
+        for mark in self._marks:
+            mark.remove()
+        self._marks = [self._curve.axvline(epoch, color="grey", lw=0.8, ls=":") for epoch in _changes(history)]
+        if not n_epochs:
+            self._title_of["curve"].set_text("Training: press Start")
+            self._title_of["fates"].set_text("Fates of 40 tissues")
+        else:
+            utility, alternation = history["utility"][-1], history["alternation"][-1]
+            found = {"pattern": "patterns", "consensus": "CONSENSUS, no pattern", "nothing": "nothing yet"}
+            unit = "generation" if view.method == "evolution" else "epoch"
+            moved = ", dotted: a slider was moved" if self._marks else ""
+            self._title_of["curve"].set_text(f"U = {utility:.3f} at {unit} {n_epochs}{moved}")
+            self._title_of["fates"].set_text(
+                f"Alternation {alternation:.2f}: {found[what_was_found(utility, alternation)]}"
+            )
+        if view is not None and self._picture is not None and self._picture.get_array().shape == view.fates.shape:
+            self._picture.set_data(view.fates)
+
+    @staticmethod
+    def _limit(view: View | None, earlier: list) -> int:
+        """End of the axis of epochs: doubles, so that the axes rarely move."""
+        lengths = [len(run.history["utility"]) for run in earlier]
+        longest = max([50, *lengths, len(view.history.get("utility", ())) if view is not None else 0])
+        return int(50 * 2 ** np.ceil(np.log2(longest / 50)))
+
+    def _draw_fixed(self, view: View | None, earlier: list, limit: int) -> None:
+        for line in self._faint:
+            line.remove()
+        self._faint = []
+        for run in earlier:
+            epochs = np.arange(1, len(run.history["utility"]) + 1)
+            means = np.linspace(0.0, 1.0, 101)
+            style = {"color": "0.75", "lw": 0.9, "zorder": 1}
+            self._faint += self._curve.plot(epochs, run.history["utility"], **style)
+            self._faint += self._rule.plot(means, np.asarray(run.regulatory_function(means)), **style)
+            if "gradient_norm" in run.history:
+                self._faint += self._norm.plot(epochs, np.clip(run.history["gradient_norm"], *NORMS), **style)
+        for ax in (self._curve, self._norm):
+            ax.set_xlim(0, limit)
+        if view is not None:
+            n_shown, n_cells = view.fates.shape
+            if self._picture is not None:
+                self._picture.remove()
+            self._picture = self._fates.imshow(
+                view.fates, aspect="auto", interpolation="nearest", cmap=plotting.FATE_COLOURS, vmin=0, vmax=1,
+                extent=(0.5, n_cells + 0.5, n_shown + 0.5, 0.5),
+            )  # fmt: skip
+        moving = self._moving + self._marks + ([self._picture] if self._picture is not None else [])
+        for artist in moving:
+            artist.set_visible(False)
+        self._agg.draw()
+        self._pixels = self._agg.copy_from_bbox(self.figure.bbox)
+        for artist in moving:
+            artist.set_visible(True)
+
+
+def _changes(history: dict[str, list[float]]) -> np.ndarray:
+    """Epochs from which on learning rate or noise was another."""
+    steered = np.array([history.get("learning_rate", []), history.get("noise_strength", [])])
+    return 1 + np.flatnonzero((np.diff(steered, axis=1) != 0.0).any(axis=0)) + 0.5
