@@ -4,8 +4,8 @@
 
 Prints a Markdown table. Explorers: time from a moved control to the finished picture in the kernel, at the defaults and
 after the first compilation, median and largest of all numeric controls in turn. Studio: epochs of the same training in
-alternating rounds, bare (a `TrainingSession` in chunks of the same length) and in the studio while it draws; pictures a
-second; and the time from Stop to the end of the training. Nothing else should run meanwhile.
+alternating rounds, bare (a `TrainingSession` in chunks of four epochs, about a tenth of a second) and in the studio
+while it draws; pictures a second; and the time from Stop to the end of the training. Nothing else should run meanwhile.
 """
 
 import statistics
@@ -29,9 +29,8 @@ def answer_times(app) -> list[float]:
                 continue
             for share in (0.3, 0.6):
                 value = control.min + share * (control.max - control.min)
-                control.value = type(control.value)(10**value if name in ("soft_width", "bandwidth") else value)
                 clock = time.perf_counter()
-                app._answer()
+                control.value = type(control.value)(10**value if name in ("soft_width", "bandwidth") else value)
                 seconds.append(time.perf_counter() - clock)
     return seconds
 
@@ -57,7 +56,7 @@ def watched(studio) -> tuple[float, float, float]:
     per_epoch, rate = elapsed / (job.session.n_done - first), (studio.n_drawn - pictures) / elapsed
     stopped_at, clock = job.session.n_done, time.perf_counter()
     studio.stop()
-    while job.run is None:  # the chunk under way has ended, and the run is being measured
+    while job.run is None and not job.over.is_set():  # the chunk under way has ended, and the run is being measured
         time.sleep(0.002)
     stopped = time.perf_counter() - clock
     assert job.session.n_done - stopped_at <= CHUNK

@@ -56,8 +56,8 @@ class TrainingSession:
         n_done: epochs (generations) so far.
         params: the current parameters; of evolution those of the best network of the last generation.
         history: lists with one entry for each epoch: `utility` (hard, of the ensemble, on the epoch's own replicates;
-            of evolution the best objective of the population), `alternation`, `gradient_norm` (not of evolution),
-            `learning_rate`, `noise_strength`.
+            of evolution the best score of the population by the model's objective), `alternation`, `gradient_norm`
+            (not of evolution), `learning_rate`, `noise_strength`.
     """
 
     def __init__(

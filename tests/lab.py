@@ -58,17 +58,24 @@ def jupyterlab(root: Path, settings: dict | None = None) -> Iterator[str]:
     with (root.parent / "jupyterlab.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert server.poll() is None, (root.parent / "jupyterlab.log").read_text()
+            deadline = time.monotonic() + 120
+            while not _answers(port):
+                in_time = server.poll() is None and time.monotonic() < deadline
+                assert in_time, (root.parent / "jupyterlab.log").read_text()
                 time.sleep(0.2)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
-            server.wait(30)
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Lab:
@@ -81,10 +88,11 @@ class Lab:
         self.page.goto(f"{self.address}/lab/tree/{name}?token={TOKEN}&reset", timeout=120_000)
         self.page.wait_for_selector(".jp-Notebook", timeout=120_000)
         # Cells that are run while the kernel is still connecting are dropped without a word.
-        self.wait(self._kernel_is_connected, 60.0, "no kernel")
+        self.wait(lambda: self._kernel_is_connected(name), 60.0, "no kernel")
 
-    def _kernel_is_connected(self) -> bool:
-        kernels = self.page.request.get(f"{self.address}/api/kernels?token={TOKEN}").json()
+    def _kernel_is_connected(self, name: str) -> bool:
+        sessions = self.page.request.get(f"{self.address}/api/sessions?token={TOKEN}").json()
+        kernels = [session["kernel"] for session in sessions if session["path"] == name]
         return any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels)
 
     def menu(self, menu: str, *items: str) -> None:

@@ -113,7 +113,7 @@ class App(ipywidgets.VBox):
             self.new_seed.on_click(lambda _: self._next_seed())
             buttons = [*buttons, self.new_seed]
         for name, control in self.controls.items():
-            if hasattr(type(self), name):
+            if hasattr(self, name):
                 raise ValueError(f"{name!r} is taken by the app itself: give the control another name")
             setattr(self, name, control)
             control.description = control.description or name.replace("_", " ")

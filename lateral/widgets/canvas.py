@@ -76,7 +76,7 @@ class Canvas:
         self._norm.set(xlabel="epoch or generation", ylabel="gradient norm", yscale="log", ylim=NORMS)
         self._rule.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), ylim=(-5.5, 5.5))
         self._fates.set(xlabel="cell", ylabel="replicate")
-        (self._utility,) = self._curve.plot([], [], color=colours[0], label="U of the epoch's replicates")
+        (self._utility,) = self._curve.plot([], [], color=colours[0], label="U of its own replicates")
         (self._alternation,) = self._curve.plot([], [], color=colours[4], ls=":", label="alternation")
         self._curve.plot([], [], color="0.75", label="earlier runs")
         (self._gradient,) = self._norm.plot([], [], color=colours[1])
@@ -140,7 +140,8 @@ class Canvas:
             found = {"pattern": "patterns", "consensus": "CONSENSUS, no pattern", "nothing": "nothing yet"}
             unit = "generation" if view.method == "evolution" else "epoch"
             moved = ", dotted: a slider was moved" if self._marks else ""
-            self._title_of["curve"].set_text(f"U = {utility:.3f} at {unit} {n_epochs}{moved}")
+            what = "Best objective" if view.method == "evolution" else "U"
+            self._title_of["curve"].set_text(f"{what} = {utility:.3f} at {unit} {n_epochs}{moved}")
             self._title_of["fates"].set_text(
                 f"Alternation {alternation:.2f}: {found[what_was_found(utility, alternation)]}"
             )
@@ -168,10 +169,11 @@ class Canvas:
                 self._faint += self._norm.plot(epochs, np.clip(run.history["gradient_norm"], *NORMS), **style)
         for ax in (self._curve, self._norm):
             ax.set_xlim(0, limit)
+        if self._picture is not None:
+            self._picture.remove()
+            self._picture = None
         if view is not None:
             n_shown, n_cells = view.fates.shape
-            if self._picture is not None:
-                self._picture.remove()
             self._picture = self._fates.imshow(
                 view.fates, aspect="auto", interpolation="nearest", cmap=plotting.FATE_COLOURS, vmin=0, vmax=1,
                 extent=(0.5, n_cells + 0.5, n_shown + 0.5, 0.5),

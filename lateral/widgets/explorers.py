@@ -56,9 +56,13 @@ def score(states, boundary: str) -> UtilityEstimate:
 
 def describe(estimate: UtilityEstimate) -> str:
     """One line for people."""
+    if estimate.undersampled:  # coins would read as a pattern
+        found = "too few tissues for so many patterns, U is only an upper bound"
+    else:
+        found = what_was_found(estimate.utility, estimate.alternation)
     return (
         f"U = {estimate.utility:.3f} ± {estimate.utility_se:.3f} bits per cell, alternation "
-        f"{estimate.alternation:.2f}: {what_was_found(estimate.utility, estimate.alternation)}"
+        f"{estimate.alternation:.2f}: {found}"
     )
 
 
@@ -388,11 +392,7 @@ class UtilityExplorer(Explorer):
         right.axvline(n_replicates, color="grey", ls=":", lw=1)
         right.set_xticks([10, 100, 1000], ["10", "100", "1,000"])
         right.minorticks_off()  # each tick takes its time
-        text = (
-            f"U = {hard.utility:.3f} ± {hard.utility_se:.3f} from {n_replicates} tissues, exactly "
-            f"{exact['utility']:.3f} bits per cell; alternation {hard.alternation:.2f}: "
-            f"{what_was_found(hard.utility, hard.alternation)}"
-        )
+        text = f"From {n_replicates} tissues {describe(hard)}; exactly U = {exact['utility']:.3f}"
         numbers = {f"exact_{name}": float(value) for name, value in exact.items()}
         numbers |= {"utility": hard.utility, "utility_se": hard.utility_se, "alternation": hard.alternation}
         numbers |= {"soft_utility": rows["soft, kernel"][4], "bernoulli_utility": rows["soft, Bernoulli"][4]}

@@ -90,6 +90,7 @@ class TrainingStudio(App):
         self.runs: list[lateral.Run] = []
         self.state = "ready"
         self._job: _Job | None = None
+        self._unfinished: set[_Job] = set()  # a stopped one may still be measured when the next has begun
         self._canvas = Canvas()
         buttons = {
             "start": ("Start", "play", "start a run, or go on after a pause"),
@@ -109,7 +110,12 @@ class TrainingStudio(App):
                 "method": choice(SESSION_METHODS, method),
                 "network": choice(NETWORKS, network),
                 "learning_rate": slider(
-                    1e-3, 1.0, learning_rate or LEARNING_RATES[method], 0.05, log=True, label="learning rate"
+                    1e-3,
+                    1.0,
+                    LEARNING_RATES[method] if learning_rate is None else learning_rate,
+                    0.05,
+                    log=True,
+                    label="learning rate",
                 ),
                 "n_replicates": choice((50, 128, 256, 512, 1024), n_replicates, label="replicates R"),
                 "n_epochs": slider(10, 1000, n_epochs, 10, label="epochs of a run"),
@@ -123,6 +129,7 @@ class TrainingStudio(App):
         for name in ("noise_strength", "learning_rate"):
             self.controls[name].observe(self._steer, names="value")
         self.controls["method"].observe(self._suit_the_rate, names="value")
+        self._suited_for = method
         self._name_the_rate()
         self._enter("ready")
         self._paint(None)
@@ -135,8 +142,12 @@ class TrainingStudio(App):
             if self._job is not None and self._job.active:
                 self._job.go.set()
                 if self.state == "paused":
-                    self._enter("training")
+                    self._enter(
+                        "training" if self._job.session is not None and self._job.session.n_done else "compiling"
+                    )
                 return
+            if self._suited_for != self.controls["method"].value:  # chosen while another run was under way
+                self._suit_the_rate()
             settings = self.values()
             network = {
                 "bumps": lateral.RBFNetwork(),
@@ -150,8 +161,9 @@ class TrainingStudio(App):
                 objective=settings["objective"],
                 relaxation="bernoulli" if self._base.n_cells <= 12 else "pairwise",
             )
-            self.error = None
+            self.error, self.last = None, {}
             self._job = _Job(self, model, settings)
+            self._unfinished.add(self._job)
             self._enter("compiling")
             self._job.begin()
 
@@ -173,10 +185,8 @@ class TrainingStudio(App):
     def reset(self) -> None:
         """End and forget all runs."""
         with self._lock:
-            if self._job is not None:
-                self._job.forgotten = True
-                self._job.halt.set()
-                self._job.go.set()
+            for job in self._unfinished:
+                job.forget()
             self._job, self.error, self.last = None, None, {}
             self.runs.clear()
             self._enter("ready")
@@ -197,6 +207,12 @@ class TrainingStudio(App):
         job.join(timeout)
         if job.failure is not None:
             raise job.failure
+
+    def close(self) -> None:
+        """End what runs, and take the app from the page. Python calls it too when the app is forgotten or half made."""
+        for job in list(getattr(self, "_unfinished", ())):
+            job.forget()
+        super().close()
 
     def save(self, path: str | os.PathLike) -> Path:
         """Save the latest run that has ended, see `lateral.save_run`."""
@@ -220,9 +236,10 @@ class TrainingStudio(App):
                 job.steer(self.learning_rate.value, self.noise_strength.value)
 
     def _suit_the_rate(self, _change=None) -> None:
-        self._name_the_rate()
         if self._job is None or not self._job.active:  # a run under way keeps its own
-            self.controls["learning_rate"].value = LEARNING_RATES[self.controls["method"].value]
+            self._suited_for = self.controls["method"].value
+            self.controls["learning_rate"].value = LEARNING_RATES[self._suited_for]
+            self._name_the_rate()
 
     def _name_the_rate(self) -> None:
         rate = self.controls["learning_rate"]
@@ -239,6 +256,7 @@ class TrainingStudio(App):
 
     def _enter(self, state: str) -> None:
         self.state = state
+        self.last = self.last | {"state": state}
         running = state in ("compiling", "training")
         self.buttons["start"].disabled = running
         self.buttons["pause"].disabled = not running
@@ -252,8 +270,10 @@ class TrainingStudio(App):
         words = {"ready": "ready: Start trains from a random network", "compiling": "<i>compiling …</i>"}
         parts = [words.get(self.state, self.state)]
         if "epoch" in self.last and self.state != "ready":
+            evolved = self._job is not None and self._job.settings["method"] == "evolution"
+            what = "generation {}, best objective" if evolved else "epoch {}, U"
             parts.append(
-                f"epoch {self.last['epoch']}, U = {self.last['utility']:.3f} on its own replicates, alternation "
+                f"{what.format(self.last['epoch'])} = {self.last['utility']:.3f} on its own replicates, alternation "
                 f"{self.last['alternation']:.2f}: {self.last['found']}"
             )
         if "fresh_utility" in self.last:
@@ -275,17 +295,21 @@ class TrainingStudio(App):
         """From the worker: the run is over."""
         with self._lock:
             job.over.set()
+            self._unfinished.discard(job)
             if job.forgotten:
                 return
             if run is not None:
                 self.runs.append(run)
+                self.save_button.disabled = False
             if job is self._job:
                 self.error = job.failure
                 job.measured = measured
-                self._enter("failed" if job.failure else "stopped" if job.halt.is_set() else "finished")
+                self._enter("failed" if job.failure else "finished" if job.complete else "stopped")
 
     def _paint(self, job: "_Job | None") -> None:
         """Draw what there is of a job; from the painter, or from the kernel's thread when nothing runs."""
+        if job is not self._job:
+            return
         view = None if job is None else job.view()
         with self._lock:
             if job is not self._job:
@@ -304,11 +328,11 @@ _JOBS: weakref.WeakSet["_Job"] = weakref.WeakSet()
 def _end_all_jobs() -> None:
     """A thread must not be inside a computation when Python takes it away."""
     for job in list(_JOBS):
-        job.halt.set()
-        job.go.set()
+        job.forget()
+    deadline = time.monotonic() + 4.0  # a server kills a kernel that takes longer
     for job in list(_JOBS):
-        with contextlib.suppress(TimeoutError):
-            job.join(10.0)
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            job.join(max(0.0, deadline - time.monotonic()))
 
 
 class _Job:
@@ -334,6 +358,16 @@ class _Job:
     def begin(self) -> None:
         self._worker.start()
         self._painter.start()
+
+    def forget(self) -> None:
+        """End it after the chunk under way, and keep nothing."""
+        self.forgotten = True
+        self.halt.set()
+        self.go.set()
+
+    @property
+    def complete(self) -> bool:
+        return self.session is not None and self.session.n_done >= self.settings["n_epochs"]
 
     @property
     def active(self) -> bool:
@@ -365,8 +399,11 @@ class _Job:
                 measured = self._measure()
         except BaseException as error:
             self.failure = self.failure or error
-        self.app._ended(self, self.run, measured)
-        self._news.set()
+        try:
+            self.app._ended(self, self.run, measured)
+        finally:
+            self.over.set()
+            self._news.set()
 
     def _train_chunks(self) -> None:
         settings = self.settings
@@ -422,4 +459,8 @@ class _Job:
                 self.app._paint(self)
         except BaseException as error:
             self.failure = self.failure or error
-            self.app._fail(error)
+            self.halt.set()
+            self.go.set()
+            with self.app._lock:
+                if self.app._job is self:
+                    self.app._fail(error)
