@@ -118,7 +118,7 @@ def test_two_studios_in_one_notebook_train_side_by_side(lab, server):
     for number in (0, 1):
         lab.press("Start", number)
     for number in (0, 1):
-        lab.wait(lambda number=number: "epoch" in lab.numbers(number), 90.0, "no epoch")
+        lab.wait(lambda number=number: "its own replicates" in lab.numbers(number), 90.0, "no training")
         lab.press("Stop", number)
     for number in (0, 1):
         lab.wait(lambda number=number: "fresh replicates" in lab.numbers(number), 60.0, "not measured")
