@@ -5,12 +5,14 @@ there are any, the picture, a line of numbers, and the row that saves.
 """
 
 import csv
+import gc
 import html
 import io
 import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -237,13 +239,26 @@ class Explorer(App):
             if self._sizes and sizes not in self._compiled:
                 self._line.value = f"<i>compiling for {', '.join(map(str, sizes))} …</i>"
             try:
-                result = self._draw(**values)
-                self._show(Picture(*result) if isinstance(result, tuple) else Picture(result))
+                with _without_garbage_collection():
+                    result = self._draw(**values)
+                    self._show(Picture(*result) if isinstance(result, tuple) else Picture(result))
             except Exception as error:  # shown where the user looks; a callback has no caller to raise to
                 self._fail(error)
             else:
                 self.error = None
                 self._compiled.add(sizes)
+
+
+@contextmanager
+def _without_garbage_collection():
+    """A figure is thousands of objects that refer to each other; to look through them can wait until it is shown."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def explore(draw: Callable, **controls) -> Explorer:
