@@ -46,6 +46,14 @@ STATE_COLOURS = "cividis"
 FATE_COLOURS = ListedColormap(["#E8E8E8", "#0072B2"])
 
 
+def png_of(canvas: FigureCanvasAgg, compress_level: int) -> bytes:
+    """PNG of what is drawn on a canvas."""
+    buffer = io.BytesIO()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture.save(buffer, "png", compress_level=compress_level)
+    return buffer.getvalue()
+
+
 class Figure(matplotlib.figure.Figure):
     """A matplotlib figure that a notebook shows as a PNG, whatever backend is set."""
 
@@ -53,10 +61,7 @@ class Figure(matplotlib.figure.Figure):
         """The picture. Straight from the canvas, since `savefig` draws everything twice."""
         canvas = FigureCanvasAgg(self)
         canvas.draw()
-        buffer = io.BytesIO()
-        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        picture.save(buffer, "png", compress_level=compress_level)
-        return buffer.getvalue()
+        return png_of(canvas, compress_level)
 
     def curves(self) -> dict[str, dict[str, Sequence]]:
         """The curves that have a label, a table with the columns `curve`, `x` and `y` for each panel with any."""

@@ -53,6 +53,16 @@ class Picture(NamedTuple):
     tables: Mapping[str, Mapping[str, Sequence]] = {}
 
 
+def cell_columns(rows) -> dict[str, np.ndarray]:
+    """Columns of a table, by name, from an array with cells on its last axis."""
+    return {f"cell_{number}": column for number, column in enumerate(np.asarray(rows).T, 1)}
+
+
+def error_text(error: BaseException) -> str:
+    """An error as a line of HTML."""
+    return f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
+
+
 def slider(low: float, high: float, value: float, step: float | None = None, *, log: bool = False, label: str = ""):
     """A slider for a whole or a real number; `log=True` moves in powers of ten between `low` and `high`.
 
@@ -176,7 +186,7 @@ class App(ipywidgets.VBox):
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
-        self._line.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
+        self._line.value = error_text(error)
 
     def _next_seed(self) -> None:
         self.controls["seed"].value = (self.controls["seed"].value + 1) % (MAX_SEED + 1)
@@ -189,7 +199,7 @@ class App(ipywidgets.VBox):
         try:
             written = self.export(f"{stem}-{number}.{kind}")
         except Exception as error:  # a button has no caller to raise to
-            self._saved.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
+            self._saved.value = error_text(error)
         else:
             self._saved.value = "saved " + ", ".join(f"<code>{path}</code>" for path in written)
 

@@ -1,19 +1,18 @@
 """The picture of a training: four panels that are updated in place, several times a second."""
 
 import dataclasses
-import io
 from typing import Any
 
 import jax
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from PIL import Image
 
 import lateral
 from lateral import plotting
 from lateral.evaluation import what_was_found
 from lateral.model import final_states
 from lateral.session import TrainingSession
+from lateral.widgets.base import cell_columns
 
 __all__ = ["Canvas", "View"]
 
@@ -48,7 +47,7 @@ class View:
 
     def tables(self) -> dict[str, dict]:
         rule = {"neighbour_mean": self.neighbour_means, "rate": self.rates, "initial_rate": self.initial_rates}
-        fates = {f"cell_{i + 1}": column for i, column in enumerate(self.fates.astype(int).T)}
+        fates = cell_columns(self.fates.astype(int))
         n_epochs = len(self.history.get("utility", ()))
         return {"history": {"epoch": range(1, n_epochs + 1)} | self.history, "rule": rule, "fates": fates}
 
@@ -112,9 +111,7 @@ class Canvas:
         renderer = self._agg.get_renderer()
         for artist in ([self._picture] if self._picture is not None else []) + self._moving + self._marks:
             artist.draw(renderer)
-        buffer = io.BytesIO()
-        Image.fromarray(np.asarray(self._agg.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
-        return buffer.getvalue()
+        return plotting.png_of(self._agg, compress_level=1)
 
     def _update(self, view: View | None) -> None:
         history = {} if view is None else view.history

@@ -13,9 +13,10 @@ import lateral
 from lateral import plotting
 from lateral._checks import BOUNDARIES, check_callable
 from lateral.evaluation import what_was_found
-from lateral.numerics import entropy
+from lateral.numerics import binary_entropy, entropy
+from lateral.presets import MAX_RATE
 from lateral.utility import UtilityEstimate
-from lateral.widgets.base import Explorer, Picture, choice, seed_field, slider
+from lateral.widgets.base import Explorer, Picture, cell_columns, choice, seed_field, slider
 
 __all__ = ["Comparison", "DynamicsExplorer", "RuleExplorer", "UtilityExplorer"]
 
@@ -73,12 +74,12 @@ def _numbers(estimate: UtilityEstimate) -> dict[str, float]:
 
 def _space_time_table(states) -> dict[str, Any]:
     times = np.arange(len(states)) * DT * EVERY
-    return {"time": times} | {f"cell_{i + 1}": column for i, column in enumerate(np.asarray(states).T)}
+    return {"time": times} | cell_columns(states)
 
 
 def _fates_table(states) -> dict[str, Any]:
     fates = np.asarray(lateral.apply_threshold(states[:, -1])).astype(int)
-    return {"replicate": np.arange(len(fates))} | {f"cell_{i + 1}": column for i, column in enumerate(fates.T)}
+    return {"replicate": np.arange(len(fates))} | cell_columns(fates)
 
 
 class DynamicsExplorer(Explorer):
@@ -177,7 +178,6 @@ class RuleExplorer(Explorer):
     """
 
     N_POINTS = 11
-    MAX_RATE = 5.0
     DRAWN = "drawn by hand"
     RANDOM: Mapping[str, Any] = {
         "random perceptron": lateral.MLP(max_rate=MAX_RATE),
@@ -201,7 +201,7 @@ class RuleExplorer(Explorer):
         layout = {"width": "48px", "height": "150px", "margin": "0"}
         self.points = [
             ipywidgets.FloatSlider(
-                value=0.0, min=-self.MAX_RATE, max=self.MAX_RATE, step=0.1, orientation="vertical", layout=layout,
+                value=0.0, min=-MAX_RATE, max=MAX_RATE, step=0.1, orientation="vertical", layout=layout,
                 description=f"{s:.1f}", readout_format=".1f", continuous_update=False,
             )
             for s in self._places
@@ -343,11 +343,10 @@ class UtilityExplorer(Explorer):
         """Entropies, information and U of distributions `(..., 128)`, all in bits per cell."""
         patterns = cls._all_patterns()
         n_cells = patterns.shape[1]
-        s_rep = _entropy(probabilities) / n_cells
+        s_rep = np.asarray(entropy(jnp.asarray(probabilities), axis=-1)) / n_cells
         on = probabilities @ patterns  # of each cell
-        pooled = on.mean(axis=-1)
-        s_pat = _entropy(np.stack([pooled, 1.0 - pooled], axis=-1))
-        of_cells = _entropy(np.stack([on, 1.0 - on], axis=-1)).mean(axis=-1)
+        s_pat = np.asarray(binary_entropy(jnp.asarray(on.mean(axis=-1))))
+        of_cells = np.asarray(binary_entropy(jnp.asarray(on))).mean(axis=-1)
         return {
             "s_pat": s_pat,
             "s_rep": s_rep,
@@ -399,7 +398,7 @@ class UtilityExplorer(Explorer):
         tables = {
             "information": {"quantity": list(exact)} | {_column(name): values for name, values in rows.items()},
             "bias": {"n_replicates": sizes, "mean_utility": scatter.mean(axis=1), "sd": scatter.std(axis=1)},
-            "fates": {f"cell_{i + 1}": column for i, column in enumerate(fates.T)},
+            "fates": cell_columns(fates),
         }
         return Picture(figure, text, numbers, tables)
 
@@ -411,11 +410,6 @@ def _soft_row(scores) -> list[float]:
 
 def _column(label: str) -> str:
     return label.split(" (")[0].replace(", R = ", "_").replace(", ", "_")
-
-
-def _entropy(probabilities) -> np.ndarray:
-    """Over the last axis, in bits."""
-    return np.asarray(entropy(jnp.asarray(probabilities), axis=-1))
 
 
 def _tabulated(rules: Mapping[str, Callable]) -> dict[str, lateral.Table]:

@@ -11,7 +11,6 @@ be finishing its chunk when the next one has begun.
 import atexit
 import contextlib
 import dataclasses
-import html
 import os
 import threading
 import time
@@ -26,8 +25,10 @@ import numpy as np
 import lateral
 from lateral._checks import check_choice
 from lateral.model import OBJECTIVES, Model, check_model, final_states
+from lateral.presets import MAX_RATE
 from lateral.session import CHUNK, SESSION_METHODS, TrainingSession
-from lateral.widgets.base import App, Picture, choice, seed_field, slider
+from lateral.utility import MAX_CELLS_BERNOULLI
+from lateral.widgets.base import App, Picture, choice, error_text, seed_field, slider
 from lateral.widgets.canvas import Canvas, View
 
 __all__ = ["TrainingStudio"]
@@ -151,7 +152,7 @@ class TrainingStudio(App):
             settings = self.values()
             network = {
                 "bumps": lateral.RBFNetwork(),
-                "perceptron": lateral.MLP(max_rate=5.0),
+                "perceptron": lateral.MLP(max_rate=MAX_RATE),
             }[settings["network"]]
             model = dataclasses.replace(
                 self._base,
@@ -159,7 +160,7 @@ class TrainingStudio(App):
                 noise_strength=settings["noise_strength"],
                 n_replicates=settings["n_replicates"],
                 objective=settings["objective"],
-                relaxation="bernoulli" if self._base.n_cells <= 12 else "pairwise",
+                relaxation="bernoulli" if self._base.n_cells <= MAX_CELLS_BERNOULLI else "pairwise",
             )
             self.error, self.last = None, {}
             self._job = _Job(self, model, settings)
@@ -252,7 +253,7 @@ class TrainingStudio(App):
         try:
             self._saved.value = f"saved <code>{self.save(f'run-{number}.npz')}</code>"
         except Exception as error:
-            self._saved.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
+            self._saved.value = error_text(error)
 
     def _enter(self, state: str) -> None:
         self.state = state
@@ -266,7 +267,7 @@ class TrainingStudio(App):
 
     def _status(self) -> str:
         if self.error is not None:
-            return f"<b>{type(self.error).__name__}</b>: {html.escape(str(self.error))}"
+            return error_text(self.error)
         words = {"ready": "ready: Start trains from a random network", "compiling": "<i>compiling …</i>"}
         parts = [words.get(self.state, self.state)]
         if "epoch" in self.last and self.state != "ready":
