@@ -13,7 +13,8 @@ best of 256 random networks on 64 replicates, from which all start but the recip
 rescoring of the last parents of evolution. Measuring the answers on fresh replicates does not: 4,000 at each checkpoint
 and 20,000 at the end, at the time step and at a quarter of it. Seconds leave out compilation and are stored by runs
 with one worker only. The recipe brings its settings from the presets; all others are tuned here by equal numbers of
-trials, each on seeds 100 and 101 with a quarter of the budget, and chosen by the lower U of dt and dt/4. Writes
+trials, each on seeds 100 and 101 with a quarter of the budget, and chosen by the lower U of dt and dt/4. The searches
+also run with the time step and half of it in turn from generation to generation, as the recipe explores. Writes
 `benchmarks/compare.json` after each run and `docs/compare.png`, and prints a Markdown table.
 """
 
@@ -42,6 +43,7 @@ from optimisers import (
     N_RANDOM,
     NETWORKS,
     R_RANDOM,
+    TWO_STEPS,
     best_random,
     gradient_recipe,
     settings_to_try,
@@ -54,6 +56,7 @@ from lateral.plotting import COLOURS, Figure
 RESULTS, FIGURE = Path(__file__).with_name("compare.json"), Path(__file__).parents[1] / "docs" / "compare.png"
 R_CHECKPOINT, R_FINAL = 4000, 20_000
 TUNING_SEEDS, TUNING_SHARE = (100, 101), 0.25
+FAMILIES = list(dict.fromkeys(method.removesuffix(TWO_STEPS) for method in ALL))
 SAME = 0.005  # utilities that differ by less are called level
 
 
@@ -198,7 +201,9 @@ def draw(results: dict, path: Path) -> None:
         utility = np.array([[p["utility"] for p in of_seed] for of_seed in points])
         finals[network][method] = float(np.median(utility[:, -1]))
         name = f"{method} ({len(entries)})"
-        colour, row = COLOURS[ALL.index(method)], list(finals).index(network)
+        family = method.removesuffix(TWO_STEPS)
+        style, colour = "-" if family == method else "--", COLOURS[FAMILIES.index(family)]
+        row = list(finals).index(network)
         for ax, quantity in zip(axes[row], ("work", "seconds"), strict=True):
             x = [median_of(of_seed[i][quantity] for of_seed in points) for i in range(n_points)]
             if np.isnan(x).any():
@@ -208,7 +213,7 @@ def draw(results: dict, path: Path) -> None:
                 ax.errorbar(x, middle, (middle - low, high - middle), fmt="*", ms=13, capsize=3, color=colour)
                 ax.plot([], [], "*", ms=11, color=colour, label=name)
             else:
-                ax.plot(x, middle, marker="o", ms=3.5, color=colour, label=name)
+                ax.plot(x, middle, style, marker="o", ms=3.5, color=colour, label=name)
                 ax.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
     for (network, of_network), pair in zip(finals.items(), axes, strict=True):
         for ax, xlabel in zip(pair, ("simulated cell updates", "time (s)"), strict=True):

@@ -81,6 +81,7 @@ GROUPS = {
         "20 stretches, decay 0.7": (*SCORE, TISSUE | {"gradient": Score(20, 0.7)}),
         "one time step": (*SCORE, TISSUE | {"dt_cycle": (1.0,)}),
         "no more noise in exploration": (*SCORE, TISSUE | {"exploration_noise": "constant"}),
+        "no more noise afterwards": (*SCORE, TISSUE | {"training_noise": "constant"}),
     },
     # The recipe as it is, in other tissues.
     "tissues": {

@@ -69,28 +69,35 @@ def generation(strategy, state, model, key):
     return strategy.tell(state, population, lateral.population_fitness(population, model, score_key)[0])
 
 
+def at_each_time_step(model, dt_cycle):
+    """The model at each of the time steps that generations take in turn, as the epochs of the recipe do."""
+    return [dataclasses.replace(model, dt=model.dt * factor) for factor in dt_cycle]
+
+
 class Evolution:
     """The package's strategy; its answer is the best parent on fresh replicates, whose cost counts."""
 
     n_skipped = 0
 
-    def __init__(self, model, start, key, seed, mutation_strength):
+    def __init__(self, model, start, key, seed, mutation_strength, dt_cycle=(1.0,)):
         self.strategy = lateral.EvolutionStrategy(mutation_strength=mutation_strength)
-        self.model, self.key = model, key
+        self.models, self.key = at_each_time_step(model, dt_cycle), key
         self.state = self.strategy.init_around(start, jax.random.fold_in(key, 0))
         self.step_work = simulations(self.strategy.population_size * model.n_replicates)
-        self.answer_work = simulations(self.strategy.n_parents * R_RESCORE)
+        self.answer_work = simulations(self.strategy.n_parents * R_RESCORE * len(dt_cycle))
 
     def step(self, number, n_steps):
-        self.state = generation(self.strategy, self.state, self.model, jax.random.fold_in(self.key, 2 * number + 1))
+        model = self.models[number % len(self.models)]
+        self.state = generation(self.strategy, self.state, model, jax.random.fold_in(self.key, 2 * number + 1))
         return self.state
 
     def answer(self, number):
         best = jnp.argsort(-self.state.fitness)[: self.strategy.n_parents]
         parents = jax.tree.map(lambda x: x[best], self.state.population)
-        fresh = dataclasses.replace(self.model, n_replicates=R_RESCORE)
-        scores, _ = lateral.population_fitness(parents, fresh, jax.random.fold_in(self.key, 2 * number + 2))
-        return jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
+        key = jax.random.fold_in(self.key, 2 * number + 2)
+        fresh = [dataclasses.replace(model, n_replicates=R_RESCORE) for model in self.models]
+        scores = jnp.stack([lateral.population_fitness(parents, model, key)[0] for model in fresh])
+        return jax.tree.map(lambda x: x[jnp.argmax(scores.min(axis=0))], parents)
 
 
 class CMAES:
@@ -98,16 +105,17 @@ class CMAES:
 
     answer_work = n_skipped = 0
 
-    def __init__(self, model, start, key, seed, sigma0):
+    def __init__(self, model, start, key, seed, sigma0, dt_cycle=(1.0,)):
         flat, self.unravel = ravel_pytree(start)
-        self.model, self.key = model, key
+        self.models, self.key = at_each_time_step(model, dt_cycle), key
         self.strategy = cma.CMAEvolutionStrategy(np.asarray(flat), sigma0, {"seed": seed + 1, "verbose": -9})
         self.step_work = simulations(self.strategy.popsize * model.n_replicates)
 
     def step(self, number, n_steps):
         asked = self.strategy.ask()
         population = jax.vmap(self.unravel)(jnp.asarray(np.array(asked), float))
-        scores, _ = lateral.population_fitness(population, self.model, jax.random.fold_in(self.key, number))
+        model = self.models[number % len(self.models)]
+        scores, _ = lateral.population_fitness(population, model, jax.random.fold_in(self.key, number))
         self.strategy.tell(asked, -np.asarray(scores, float))
         return scores
 
@@ -159,6 +167,9 @@ METHODS = {
     "evolution": (Evolution, {"mutation_strength": (0.1, 0.3)} | REPLICATES),
     "CMA-ES": (CMAES, {"sigma0": (0.3, 1.0)} | REPLICATES),
 }
+TWO_STEPS = ", two time steps"
+for name, (make, grid) in list(METHODS.items()):
+    METHODS[name + TWO_STEPS] = (partial(make, dt_cycle=(1.0, 0.5)), grid)
 for name, estimator in {"score": Score(), "pathwise": Pathwise(), "combination": Combination()}.items():
     METHODS[name] = (partial(Gradient, estimator), {"learning_rate": (0.03, 0.1), "n_replicates": (256, 1024)})
 ALL = ("recipe", *METHODS)

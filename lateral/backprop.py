@@ -46,6 +46,7 @@ NOISE_CURRICULA: dict[str, Callable[[float], float]] = {
     "rising": lambda progress: progress,
     "falling": lambda progress: 3.0 - 2.0 * progress,
     "raised": lambda progress: 1.5,
+    "cooling": lambda progress: max(1.0, 2.0 - progress / 0.75),
 }
 
 
@@ -152,7 +153,7 @@ def train_backprop(
             long simulations the gradient vanishes, since a tissue that has chosen its pattern no longer moves.
         noise_curriculum: how the noise changes over training, a factor on the model's:
             `"constant"` 1; `"guide"` 1 + epoch / n_epochs, the guide's formula; `"rising"` from 0 to 1;
-            `"falling"` from 3 to 1; `"raised"` 1.5.
+            `"falling"` from 3 to 1; `"raised"` 1.5; `"cooling"` from 2 to 1 over three quarters, then 1.
         dt_cycle: factors on the time step, taken in turn from epoch to epoch. A rule that is trained at several time
             steps cannot exploit one. The number of steps stays, so that a shorter step simulates a shorter time.
         gradient: estimator of the gradient, `lateral.gradients.Pathwise()` by default, or any other of

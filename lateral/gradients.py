@@ -41,7 +41,7 @@ from lateral.engine import Tissue, accumulate_score, advance
 from lateral.model import Model, final_states, hard_fates, hard_objective, hard_scores, soft_utility
 from lateral.network import N_KNOTS, RegulatoryFunction, tabulate
 from lateral.noise import pair, unpair
-from lateral.utility import influence, pattern_groups
+from lateral.utility import influence, pattern_classes, unchecked_scores
 
 __all__ = ["ESTIMATORS", "Combination", "FiniteDifferences", "Pathwise", "Score"]
 
@@ -71,9 +71,12 @@ class Score:
         dU/dθ = mean over replicates of the sum over steps and cells of A z sqrt(dt) / σ df(s̄)/dθ.
 
     The return of a replicate is its influence on U (`utility.influence`). The critic values the pattern that it shows
-    at the start of each of `n_chunks` stretches by the mean return of the *other* replicates with that pattern. A is
-    the generalised advantage (Schulman et al. 2016): the sum of the changes of value from then on, each stretch
-    further weighted once more by `decay`. Once the pattern no longer changes A is 0: late noise drops out by itself.
+    at the start of each of `n_chunks` stretches by the mean return of the *other* replicates with such a pattern: the
+    same, its mirror image, on a ring a rotation of it, and with fates swapped while the rule is odd about 1/2. Cells
+    are identical, so that all of these are worth the same (`utility.pattern_classes`), which leaves fewer patterns to
+    know. A is the generalised advantage (Schulman et al. 2016): the sum of the changes of value from then on, each
+    stretch further weighted once more by `decay`. Once the pattern no longer changes A is 0: late noise drops out by
+    itself.
 
     `decay=1` is unbiased up to O(patterns / R), since the value of the others does not depend on a replicate's own
     noise. Below 1 the noise of a stretch is credited with what happens soon, which is far less noisy, and biased as the
@@ -110,18 +113,23 @@ class Score:
         tissue = Tissue(*(jnp.asarray(x, float) for x in (model.dt, model.noise_strength, model.edge_value)))
         pairs, stream, _ = begin(key, model.n_cells, model.n_replicates, model.start, model.rounds)
         settings = dict(boundary=model.boundary, rounds=model.rounds)
+        alike = _fates_are_alike(table, model)
 
-        def states(pairs):
-            return unpair(pairs).T[: model.n_replicates]
+        def fates(pairs):
+            return hard_fates(unpair(pairs).T[: model.n_replicates], model)
+
+        def classes(fates):
+            return pattern_classes(fates, model.boundary, alike)
 
         def chunk(now, number):
             later = advance(
                 table, now, tissue, stream, number * jnp.uint32(chunk_steps), n_steps=chunk_steps, **settings
             )
-            return later, pattern_groups(hard_fates(states(now), model))
+            return later, classes(fates(now)).number
 
         end, groups = jax.lax.scan(chunk, pairs, jnp.arange(n_chunks, dtype=jnp.uint32))
-        value, returns = influence(hard_fates(states(end), model), model.objective)
+        final = fates(end)
+        _, returns = influence(final, model.objective, classes(final))
         advantages = self._advantages(groups, returns) / model.n_replicates
         advantages = jnp.pad(advantages, ((0, 0), (0, model.n_replicates % 2)))
         of_table = accumulate_score(
@@ -134,10 +142,11 @@ class Score:
             **settings,
         )
         (gradient,) = pull_back(type(table)(-of_table))
-        return gradient, {"loss": -value} | hard_scores(states(end), model)
+        loss = -influence(final, model.objective)[0]
+        return gradient, {"loss": loss} | unchecked_scores(final, model.boundary)
 
     def _advantages(self, groups, returns):
-        """`(chunk, replicate)`; groups number the patterns at the start of each chunk."""
+        """`(chunk, replicate)`; groups number the classes of patterns at the start of each chunk."""
         n_replicates = returns.shape[0]
         of_all_others = (jnp.sum(returns) - returns) / max(n_replicates - 1, 1)
 
@@ -283,6 +292,14 @@ class FiniteDifferences:
 
 
 ESTIMATORS = {"pathwise": Pathwise, "score": Score, "finite-differences": FiniteDifferences, "combination": Combination}
+
+
+def _fates_are_alike(table, model) -> Array:
+    """Whether fates 0 and 1 could be swapped: f odd about 1/2, in a tissue that starts, ends and is cut there."""
+    values = table.values
+    odd = jnp.max(jnp.abs(values + values[::-1])) <= 1e-4 * jnp.max(jnp.abs(values))
+    centred = (jnp.abs(sum(model.start) - 1.0) < 1e-6) & (jnp.asarray(model.threshold) == 0.5)
+    return odd & centred & ((model.boundary != "pinned") | (jnp.asarray(model.edge_value) == 0.5))
 
 
 def loss_and_scores(params: Any, model: Model, key: Array) -> tuple[Array, dict[str, Array]]:

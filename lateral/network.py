@@ -190,8 +190,8 @@ class RBFNetwork:
         max_rate: bound on |f|, as in `MLP`.
     """
 
-    n_features: int = 21
-    width: ArrayLike = 0.6
+    n_features: int = 31
+    width: ArrayLike = 0.45
     odd: bool = True
     max_rate: ArrayLike | None = 5.0
 
@@ -204,24 +204,39 @@ class RBFNetwork:
             check_number("max_rate", self.max_rate, above=0.0)
 
     def smoothed(self) -> "RBFNetwork":
-        """The network to explore with: bumps 5/3 times as wide, for the same weights."""
-        return dataclasses.replace(self, width=self.width * 5.0 / 3.0)
+        """The network to explore with: two thirds as many bumps (21 for 31), as wide as their spacing."""
+        return dataclasses.replace(self, n_features=max(2, 2 * (self.n_features - 1) // 3 + 1), width=1.0)
+
+    def converted(self, params: dict[str, Array], network: "RBFNetwork") -> dict[str, Array]:
+        """Weights for another network of this class: what the bumps add up to here, at the centres of the bumps there.
+
+        The bound is left out on both sides, so that a rate at the bound stays there.
+        """
+        centres = jnp.linspace(0.0, 1.0, network.n_features)[: network._n_weights]
+        return {"weights": self._features(centres) @ params["weights"]}
 
     def init(self, key: Array) -> dict[str, Array]:
         """Independent standard normal weights: a random wiggle of f around 0 that knows nothing of the answer."""
-        n_weights = self.n_features // 2 if self.odd else self.n_features
-        return {"weights": jax.random.normal(check_key(key), (n_weights,))}
+        return {"weights": jax.random.normal(check_key(key), (self._n_weights,))}
 
     def apply(self, params: dict[str, Array], neighbour_mean: Array) -> Array:
         """Rates of neighbour means of any shape."""
+        return _bounded(self._features(neighbour_mean) @ params["weights"], self.max_rate)
+
+    @property
+    def _n_weights(self) -> int:
+        return self.n_features // 2 if self.odd else self.n_features
+
+    def _features(self, neighbour_mean: Array) -> Array:
+        """What each weight is multiplied by, on a last axis."""
         spacing = 1.0 / (self.n_features - 1)
         centres = jnp.linspace(0.0, 1.0, self.n_features)
         centres = centres.reshape((1,) * jnp.ndim(neighbour_mean) + (-1,))
         distances = (neighbour_mean[..., None] - centres) / (self.width * spacing)
         bumps = jax.nn.softmax(-0.5 * distances**2, axis=-1)
         if self.odd:
-            bumps = (bumps - jnp.flip(bumps, axis=-1))[..., : self.n_features // 2]
-        return _bounded(bumps @ params["weights"], self.max_rate)
+            bumps = (bumps - jnp.flip(bumps, axis=-1))[..., : self._n_weights]
+        return bumps
 
 
 def _bounded(output: Array, max_rate: ArrayLike | None) -> Array:

@@ -7,7 +7,8 @@ climbed slowly, or to a consensus. Which one a seed gives is luck, and luck is c
 
 Exploration climbs off the steep sigmoid, to which nearly all random networks lead, with half as much noise again (the
 score estimator scatters by 1 / σ) and with a smoother network where there is one (`RBFNetwork.smoothed`): steep rules
-exploit the time step there long before they find anything better. What follows makes the flanks steep.
+exploit the time step there long before they find anything better. What follows makes the flanks steep. It starts with
+twice the noise, which it takes back, and simulates half of the time only, in which nearly all tissues choose.
 
 Each choice is made on fresh replicates, at the time step and at a quarter of it. Nothing knows which rule is wanted:
 the networks are drawn by `network.init`, and the objective alone selects (`Model.objective="tissue"` asks for patterns
@@ -31,8 +32,8 @@ import optax
 from jaxtyping import Array
 from tqdm.auto import tqdm
 
-from lateral._checks import check_key, check_number, check_size
-from lateral.backprop import TrainingDiverged, train_backprop
+from lateral._checks import check_choice, check_key, check_number, check_size
+from lateral.backprop import NOISE_CURRICULA, TrainingDiverged, train_backprop
 from lateral.evaluation import merit, warn_of_time_step
 from lateral.evolution import population_fitness
 from lateral.gradients import Score
@@ -51,14 +52,16 @@ def train_restarts(
     n_restarts: int = 4,
     n_survivors: int = 2,
     n_exploration: int = 200,
-    n_epochs: int = 400,
-    learning_rate: float = 0.3,
+    n_epochs: int = 1200,
+    learning_rate: float = 0.2,
     exploration_rate: float = 0.3,
     exploration_noise: str = "raised",
+    training_noise: str = "cooling",
     dt_cycle: tuple[float, ...] = (1.0, 0.5),
+    n_training_steps: int | None = None,
     gradient: Callable | None = None,
     clip_norm: float | None = None,
-    check_every: int = 200,
+    check_every: int = 600,
     n_fresh: int = 4000,
     initial_params: Any = None,
     n_threads: int | None = None,
@@ -74,12 +77,16 @@ def train_restarts(
         n_restarts: networks that are explored, >= 1.
         n_survivors: explored networks that are trained on, between 1 and n_restarts.
         n_exploration: epochs of exploration, at a constant learning rate; of `model.network.smoothed()` where the
-            network has that method.
+            network has that method, with the parameters that `model.network.converted(params, network)` makes for it
+            (and makes back) where there is that method too, otherwise with the same.
         n_epochs: epochs of the training that follows, with the learning rate falling along a cosine to 3 %.
         learning_rate: Adam's step after exploration, > 0.
         exploration_rate: Adam's step in exploration, > 0.
-        exploration_noise: noise curriculum of the exploration, see `train_backprop`.
-        dt_cycle: factors on the time step, see `train_backprop`.
+        exploration_noise, training_noise: noise curriculum of the exploration and of the training that follows, see
+            `train_backprop`.
+        dt_cycle: factors on the time step in exploration, see `train_backprop`.
+        n_training_steps: time steps to simulate after exploration, half of `model.n_steps` by default. All choices
+            are made on tissues of `model.n_steps`.
         gradient: estimator, `Score()` by default.
         clip_norm: bound on the norm of the gradient, see `train_backprop`.
         check_every, n_fresh: see `train_backprop`.
@@ -107,8 +114,14 @@ def train_restarts(
     n_exploration, n_epochs = check_size("n_exploration", n_exploration), check_size("n_epochs", n_epochs)
     check_number("learning_rate", learning_rate, above=0.0)
     check_number("exploration_rate", exploration_rate, above=0.0)
+    check_choice("exploration_noise", exploration_noise, NOISE_CURRICULA)
+    check_choice("training_noise", training_noise, NOISE_CURRICULA)
     check_every = check_size("check_every", check_every)
     n_threads = check_size("n_threads", n_threads or os.cpu_count() or 1)
+    half = max(1, model.n_steps // 2)
+    n_training_steps = check_size("n_training_steps", half if n_training_steps is None else n_training_steps)
+    if n_training_steps > model.n_steps:
+        raise ValueError(f"n_training_steps must be <= n_steps = {model.n_steps}, got {n_training_steps}")
     network = model.network
     smooth = dataclasses.replace(model, network=network.smoothed() if hasattr(network, "smoothed") else network)
     x64 = jax.config.jax_enable_x64  # as a context it holds in this thread only
@@ -116,7 +129,6 @@ def train_restarts(
     common = {
         "b2": 0.99,  # gradients shrink tenfold once a slope is climbed: 1,000 epochs would be too long a memory
         "clip_norm": clip_norm,
-        "dt_cycle": dt_cycle,
         "gradient": Score() if gradient is None else gradient,
         "n_fresh": n_fresh,
         "chunk_size": 50,  # one compilation for all
@@ -126,12 +138,14 @@ def train_restarts(
         "n_epochs": n_exploration,
         "learning_rate": exploration_rate,
         "noise_curriculum": exploration_noise,
+        "dt_cycle": dt_cycle,
         "check_every": n_exploration,
     }
     refinement = common | {
         "n_epochs": n_epochs,
         "learning_rate": optax.cosine_decay_schedule(learning_rate, n_epochs, alpha=0.03),
-        "noise_curriculum": "constant",
+        "noise_curriculum": training_noise,
+        "n_training_steps": n_training_steps,
         "check_every": check_every,
     }
 
@@ -158,12 +172,15 @@ def train_restarts(
             starts, candidates, work = best_candidates(model, candidate_key, n_candidates, n_restarts)
         else:
             starts, candidates, work = [initial_params], None, 0
-        outcomes = train_all(starts, train_keys[:n_restarts], smooth, exploration)
+        explored_from = [_converted(start, network, smooth.network) for start in starts]
+        outcomes = train_all(explored_from, train_keys[:n_restarts], smooth, exploration)
+        start_of = {id(outcome): start for outcome, start in zip(outcomes, starts, strict=True)}
         explored = sorted((run for run in outcomes if isinstance(run, Run)), key=_merit, reverse=True)
         if not explored:
             raise outcomes[0]
         survivors = explored[:n_survivors]
-        refined = train_all([run.params for run in survivors], train_keys[n_restarts:], model, refinement)
+        refined_from = [_converted(run.params, smooth.network, network) for run in survivors]
+        refined = train_all(refined_from, train_keys[n_restarts:], model, refinement)
 
     # What went wrong later, or brought nothing, must not cost what exploration had found.
     lines = [
@@ -174,7 +191,8 @@ def train_restarts(
     best = line[-1]
     run = dataclasses.replace(
         best,
-        initial_params=line[0].initial_params,
+        # In the parametrisation of the network that the run ends with.
+        initial_params=line[0].initial_params if len(line) == 1 else start_of[id(line[0])],
         history={name: np.concatenate([run.history[name] for run in line]) for name in best.history},
         settings={
             "n_candidates": 0 if candidates is None else n_candidates,
@@ -185,13 +203,15 @@ def train_restarts(
             "learning_rate": float(learning_rate),
             "exploration_rate": float(exploration_rate),
             "exploration_noise": exploration_noise,
+            "training_noise": training_noise,
             "clip_norm": clip_norm,
             "check_every": check_every,
             "candidates": candidates,
             "restarts": [run.settings["fresh_objective"] for run in explored],
             "cell_updates": work + sum(_work(outcome) for outcome in [*outcomes, *refined]),
         }
-        | {name: best.settings[name] for name in ("dt_cycle", "gradient", "checks", "fresh_objective")},
+        | {"dt_cycle": line[0].settings["dt_cycle"], "n_training_steps": n_training_steps}
+        | {name: best.settings[name] for name in ("gradient", "checks", "fresh_objective")},
     )
     warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
     return run
@@ -214,6 +234,10 @@ def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) ->
     few, _ = best_of(some, n_best, 1024, second_key)
     summary = [float(np.quantile(scores, q)) for q in (0.0, 0.5, 1.0)]
     return [jax.tree.map(lambda x, i=i: x[i], few) for i in range(n_best)], summary, work
+
+
+def _converted(params, network, other):
+    return network.converted(params, other) if hasattr(network, "converted") else params
 
 
 def _merit(run: Run) -> float:

@@ -257,25 +257,36 @@ def unchecked_scores(fates: Float[Array, "replicate cell"], boundary: str) -> di
     }
 
 
+class PatternClasses(NamedTuple):
+    """Which replicates show a pattern of the same class, from `pattern_classes`."""
+
+    number: Int[Array, " replicate"]  # below R, the same for the same class
+    n_patterns: Float[Array, " replicate"]  # patterns in that class, all equally frequent
+    odd: Bool[Array, ""]  # whether swapped fates belong to the same class
+
+
 def influence(
-    fates: Float[Array, "replicate cell"], objective: str
+    fates: Float[Array, "replicate cell"], objective: str, classes: PatternClasses | None = None
 ) -> tuple[Float[Array, ""], Float[Array, " replicate"]]:
     """Value of an objective, and the change of it for each replicate by which its share of the ensemble grows.
 
     U is a function of the frequencies P of patterns, and `r` its derivative by P of the pattern of each replicate, up
     to a constant: `r = S_pat part + log2(P) / N`, with `S_pat part = log2((1 - p) / p) p_r` for the fates pooled over
     replicates (`"ensemble"`) and `H(p_r)` for the entropy inside each replicate (`"tissue"`).
+
+    With `classes`, P is that of a class shared out equally among its patterns: value and influence are those of the
+    ensemble that holds every replicate in all the images of its class, which scatters and is biased less.
     """
     n_replicates, n_cells = fates.shape
-    group = pattern_groups(fates)
-    counts = jnp.zeros(n_replicates, fates.dtype).at[group].add(1.0)[group]
-    log_frequency = jnp.log2(counts / n_replicates)
+    classes = PatternClasses(pattern_groups(fates), jnp.ones(()), jnp.array(False)) if classes is None else classes
+    counts = jnp.zeros(n_replicates, fates.dtype).at[classes.number].add(1.0)[classes.number]
+    log_frequency = jnp.log2(counts / n_replicates / classes.n_patterns)
     share = jnp.mean(fates, axis=1)
     if objective == "tissue":
         of_fates = binary_entropy(share)
         s_pat = jnp.mean(of_fates)
     else:
-        s_pat, slope = jax.value_and_grad(binary_entropy)(jnp.mean(share))
+        s_pat, slope = jax.value_and_grad(binary_entropy)(jnp.where(classes.odd, 0.5, jnp.mean(share)))
         of_fates = slope * share
     return s_pat + jnp.mean(log_frequency) / n_cells, of_fates + log_frequency / n_cells
 
@@ -308,20 +319,47 @@ def _pattern_words(fates: Float[Array, "replicate cell"]) -> list[UInt32[Array, 
 @jax.jit
 def _count_patterns(fates: Float[Array, "replicate cell"]):
     """Replicates sorted by pattern: how often each one's pattern occurs, and its share of fate 1."""
-    group, shares = _sort_by_pattern(fates, jnp.mean(fates, axis=1))
+    group, shares = _sort_by_words(_pattern_words(fates), jnp.mean(fates, axis=1))
     sizes = jnp.zeros_like(shares).at[group].add(1.0)
     return sizes[group], shares
 
 
 def pattern_groups(fates: Float[Array, "replicate cell"]) -> Int[Array, " replicate"]:
     """A number below R for each replicate, the same for the same pattern."""
-    group, order = _sort_by_pattern(fates, jnp.arange(fates.shape[0]))
+    return _number(_pattern_words(fates))
+
+
+def pattern_classes(fates: Float[Array, "replicate cell"], boundary: str, odd: ArrayLike) -> PatternClasses:
+    """Classes of the patterns that identical cells make equally often, whatever their rule.
+
+    They are a pattern and its mirror image, on a ring also all of their rotations, and where `odd` says that fates 0
+    and 1 are alike (a rule that is odd about 1/2, in a tissue that prefers neither) all of these with fates swapped.
+
+    Above 32 cells each pattern is taken as a class of its own.
+    """
+    n_replicates, n_cells = fates.shape
+    if n_cells > 32:
+        return PatternClasses(pattern_groups(fates), jnp.ones(n_replicates), jnp.array(False))
+    ((pattern,), (mirrored,)) = _pattern_words(fates), _pattern_words(fates[:, ::-1])
+    all_cells = jnp.uint32(2**n_cells - 1)
+    images = jnp.stack([pattern, mirrored])
+    if boundary == "ring":
+        turn = jnp.arange(n_cells, dtype=jnp.uint32)[:, None, None]
+        images = ((images[None] << turn) | (images[None] >> (n_cells - turn))) & all_cells
+        images = images.reshape(-1, n_replicates)
+    images = jnp.concatenate([images, jnp.where(odd, images ^ all_cells, images)])
+    # Orbit and stabiliser: each pattern of the class stands in the list equally often.
+    n_patterns = images.shape[0] / jnp.sum(images == pattern[None], axis=0)
+    return PatternClasses(_number([jnp.min(images, axis=0)]), n_patterns, jnp.asarray(odd))
+
+
+def _number(words):
+    group, order = _sort_by_words(words, jnp.arange(words[0].shape[0]))
     return jnp.zeros_like(group).at[order].set(group)
 
 
-def _sort_by_pattern(fates, values):
+def _sort_by_words(words, values):
     """The number of the pattern of each replicate, and `values` of the replicates, both sorted by pattern."""
-    words = _pattern_words(fates)
     *words, values = jax.lax.sort([*words, values], num_keys=len(words))
     changes = sum((word[1:] != word[:-1]).astype(jnp.int32) for word in words) > 0
     return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(changes, dtype=jnp.int32)]), values

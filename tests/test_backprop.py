@@ -334,6 +334,7 @@ CURRICULA = {
     "rising": lambda progress: progress,
     "falling": lambda progress: 3.0 - 2.0 * progress,
     "raised": lambda progress: 1.5,
+    "cooling": lambda progress: 2.0 - progress / 0.75 if progress < 0.75 else 1.0,
 }
 
 

@@ -299,7 +299,7 @@ MISTAKES = {
     ),
     "unknown curriculum": (
         lambda: backprop(noise_curriculum="slow"),
-        "noise_curriculum must be one of 'constant', 'guide', 'rising', 'falling', 'raised', got 'slow'",
+        "noise_curriculum must be one of 'constant', 'guide', 'rising', 'falling', 'raised', 'cooling', got 'slow'",
     ),
     "backpropagation from an int": (lambda: backprop(key=7), "key must be a random key, got 7"),
     "a loss from an int": (lambda: compute_loss(1.0, LINE, 7), "key must be a random key, got 7"),

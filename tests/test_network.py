@@ -1,5 +1,7 @@
 """Regulatory functions against closed forms, hand-written NumPy, error bounds and symmetry."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -207,7 +209,7 @@ def test_an_odd_rule_treats_on_and_off_alike_and_its_draw_knows_no_sign(key):
     f = RegulatoryFunction(network, network.init(key))
     np.testing.assert_allclose(f(1.0 - X), -f(X), atol=1e-12)
     weights = jax.vmap(network.init)(jax.random.split(key, 4000))["weights"]
-    assert weights.shape == (4000, 10)
+    assert weights.shape == (4000, 15)
     assert jnp.abs(weights.mean(axis=0)).max() < 5.0 / np.sqrt(4000)
     np.testing.assert_allclose(weights.std(axis=0), 1.0, rtol=0.1)
 
@@ -219,8 +221,27 @@ def test_any_shape_goes_through_radial_basis_functions(key):
     assert f(0.3).shape == ()
 
 
-def test_a_smoothed_network_takes_the_same_weights_to_a_less_steep_rule(key):
-    network = RBFNetwork(max_rate=None)
+@pytest.mark.parametrize("odd", [True, False])
+def test_converted_weights_are_what_the_bumps_add_up_to_at_the_centres_of_the_others(key, odd):
+    """Before the bound; an odd rule stays odd, a constant one constant."""
+    fine, coarse = RBFNetwork(9, odd=odd), RBFNetwork(5, odd=odd)
+    params = fine.init(key)
+    unbounded = dataclasses.replace(fine, max_rate=None)
+    expected = unbounded.apply(params, np.linspace(0.0, 1.0, 5))[: 2 if odd else 5]
+    np.testing.assert_allclose(fine.converted(params, coarse)["weights"], expected, atol=1e-12)
+    if not odd:
+        constant = fine.converted({"weights": jnp.full(9, 7.0)}, coarse)["weights"]
+        np.testing.assert_allclose(constant, 7.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("odd", [True, False])
+def test_a_smoothed_network_is_less_steep_and_a_smooth_rule_survives_the_way_back(key, odd):
+    network = RBFNetwork(max_rate=None, odd=odd)
+    smooth = network.smoothed()
+    assert (smooth.n_features, smooth.width) == (21, 1.0)
     params, x = network.init(key), np.linspace(0.0, 1.0, 1001)
-    steepest = [float(np.abs(np.diff(n.apply(params, x))).max()) for n in (network, network.smoothed())]
-    assert network.smoothed().width == pytest.approx(1.0) and steepest[1] < 0.8 * steepest[0]
+    there = network.converted(params, smooth)
+    steepest = [np.abs(np.diff(n.apply(p, x))).max() for n, p in ((network, params), (smooth, there))]
+    assert steepest[1] < 0.8 * steepest[0]
+    back = smooth.converted(there, network)
+    np.testing.assert_allclose(network.apply(back, x), smooth.apply(there, x), atol=0.2)
