@@ -174,25 +174,25 @@ def train_restarts(
             starts, candidates, work = [initial_params], None, 0
         explored_from = [_converted(start, network, smooth.network) for start in starts]
         outcomes = train_all(explored_from, train_keys[:n_restarts], smooth, exploration)
-        start_of = {id(outcome): start for outcome, start in zip(outcomes, starts, strict=True)}
-        explored = sorted((run for run in outcomes if isinstance(run, Run)), key=_merit, reverse=True)
+        explored = [(run, start) for run, start in zip(outcomes, starts, strict=True) if isinstance(run, Run)]
+        explored.sort(key=lambda of_one: _merit(of_one[0]), reverse=True)
         if not explored:
             raise outcomes[0]
         survivors = explored[:n_survivors]
-        refined_from = [_converted(run.params, smooth.network, network) for run in survivors]
+        refined_from = [_converted(run.params, smooth.network, network) for run, _ in survivors]
         refined = train_all(refined_from, train_keys[n_restarts:], model, refinement)
 
     # What went wrong later, or brought nothing, must not cost what exploration had found.
     lines = [
-        (parent, run) if isinstance(run, Run) and _merit(run) > _merit(parent) else (parent,)
-        for parent, run in zip(survivors, refined, strict=True)
+        ((parent, run) if isinstance(run, Run) and _merit(run) > _merit(parent) else (parent,), start)
+        for (parent, start), run in zip(survivors, refined, strict=True)
     ]
-    line = max(lines, key=lambda line: _merit(line[-1]))
+    line, start = max(lines, key=lambda of_one: _merit(of_one[0][-1]))
     best = line[-1]
     run = dataclasses.replace(
         best,
         # In the parametrisation of the network that the run ends with.
-        initial_params=line[0].initial_params if len(line) == 1 else start_of[id(line[0])],
+        initial_params=line[0].initial_params if len(line) == 1 else start,
         history={name: np.concatenate([run.history[name] for run in line]) for name in best.history},
         settings={
             "n_candidates": 0 if candidates is None else n_candidates,
@@ -207,7 +207,7 @@ def train_restarts(
             "clip_norm": clip_norm,
             "check_every": check_every,
             "candidates": candidates,
-            "restarts": [run.settings["fresh_objective"] for run in explored],
+            "restarts": [run.settings["fresh_objective"] for run, _ in explored],
             "cell_updates": work + sum(_work(outcome) for outcome in [*outcomes, *refined]),
         }
         | {"dt_cycle": line[0].settings["dt_cycle"], "n_training_steps": n_training_steps}
