@@ -45,8 +45,9 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     Args:
         method: `"evolution"` or `"backprop"`.
         name: `"recipe"`, `"guide"` or `"pathwise"`.
-        **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers, and `max_rate`, a bound on |f|
-            or infinity; and any keyword argument of the training function.
+        **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the recipe of
+            backpropagation trains at a tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and
+            any keyword argument of the training function.
 
     Example:
         model, settings = preset("backprop", objective="tissue", n_cells=9)
@@ -76,7 +77,9 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     few_cells = of_model.get("n_cells", 0) <= MAX_CELLS_BERNOULLI
     model = Model(**{"n_replicates": 256, "relaxation": "bernoulli" if few_cells else "kernel"} | of_model)
     if train is train_restarts:
-        return model, of_training
+        # Every weight of a perceptron moves f everywhere: with the rates of bumps it jumps to a rule of one sign.
+        rates = {} if hidden_dims is None else {"exploration_rate": 0.03, "learning_rate": 0.02}
+        return model, rates | of_training
     training = {"n_epochs": 200, "clip_norm": 1.0, "n_training_steps": min(300, model.n_steps)} | of_training
     rate = training.get("learning_rate", 0.03)
     if not callable(rate):

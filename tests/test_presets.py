@@ -36,7 +36,9 @@ def test_all_but_the_guide_bound_the_rate(method, name, network):
 
 
 def test_hidden_dims_ask_for_a_multilayer_perceptron():
-    assert preset("backprop", hidden_dims=(4,))[0].network == MLP((4,), max_rate=5.0)
+    model, settings = preset("backprop", hidden_dims=(4,))
+    assert model.network == MLP((4,), max_rate=5.0) and settings == {"exploration_rate": 0.03, "learning_rate": 0.02}
+    assert preset("backprop", hidden_dims=(4,), learning_rate=0.1)[1]["learning_rate"] == 0.1
 
 
 def test_each_preset_is_for_one_function():
