@@ -151,7 +151,8 @@ class TrainingStudio(App):
                 self._suit_the_rate()
             settings = self.values()
             network = {
-                "bumps": lateral.RBFNetwork(),
+                # Those of the recipe are for its second half: from a random start the pathwise gradient overflows.
+                "bumps": lateral.RBFNetwork(21, 0.6),
                 "perceptron": lateral.MLP(max_rate=MAX_RATE),
             }[settings["network"]]
             model = dataclasses.replace(
