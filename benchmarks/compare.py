@@ -50,12 +50,12 @@ from optimisers import (
 )
 
 import lateral
+from lateral.evaluation import TOLERANCE
 from lateral.plotting import COLOURS, Figure
 
 RESULTS, FIGURE = Path(__file__).with_name("compare.json"), Path(__file__).parents[1] / "docs" / "compare.png"
 R_CHECKPOINT, R_FINAL = 4000, 20_000
 TUNING_SEEDS, TUNING_SHARE = (100, 101), 0.25
-EXPLOIT = 0.02  # a larger change of U at dt/4 is put down to the time step
 SAME = 0.005  # utilities that differ by less are called level
 
 
@@ -172,7 +172,7 @@ def of_pattern(entry) -> float:
 def table(results: dict) -> str:
     lines = [
         "| method | f is a | patterns | U, lower of dt and dt/4: median | worst | at dt: median | at dt/4: median "
-        f"| seeds that change by more than {EXPLOIT} | alternation | s |"
+        f"| seeds that change by more than {TOLERANCE} | alternation | s |"
     ]
     lines.append("|---" * 10 + "|")
     for method, network, entries in rows(results):
@@ -180,7 +180,7 @@ def table(results: dict) -> str:
         seconds = median_of(last["seconds"])
         patterns = sum(of_pattern(entry) > 0 for entry in entries)
         lower = [that_counts(entry["points"][-1]) for entry in entries]
-        exploit = np.abs(np.subtract(last["utility"], last["utility_refined"])) > EXPLOIT
+        exploit = np.abs(np.subtract(last["utility"], last["utility_refined"])) > TOLERANCE
         lines.append(
             f"| {method} | {network} | {patterns} of {len(entries)} | {median_of(lower):.3f} | {min(lower):.3f} "
             f"| {median_of(last['utility']):.3f} | {median_of(last['utility_refined']):.3f} | {exploit.sum()} "

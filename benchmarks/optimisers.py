@@ -161,8 +161,8 @@ class Gradient:
         return int(self.state.total_notfinite)
 
 
-# For each method but the recipe: how to make it, and two values of two settings to try. The searches may look at two
-# time steps in turn; the other numbers are the better of those tried before (0.1 and 0.3, 50 and 250 replicates).
+# For each method but the recipe: how to make it, and two values of two settings to try. For the searches one of the two
+# is whether generations look at two time steps in turn; their replicates are the better of 50 and 250, tried before.
 TIME_STEPS = {"dt_cycle": ([1.0], [1.0, 0.5])}
 METHODS = {
     "evolution": (Evolution, {"mutation_strength": (0.1, 0.3), "n_replicates": (50,)} | TIME_STEPS),
