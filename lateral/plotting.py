@@ -171,7 +171,10 @@ def plot_regulatory_functions(functions: Mapping[str, Callable], title: str, *, 
         ax.plot(neighbour_means, np.asarray(f(neighbour_means)), color=COLOURS[i % len(COLOURS)], label=label)
     ax.axhline(0.0, color="grey", lw=0.8, ls=":")
     ax.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), title=title)
-    ax.legend()
+    if len(functions) > 3:  # no corner is left free
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    else:
+        ax.legend()
     return figure
 
 
