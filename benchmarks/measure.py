@@ -71,6 +71,11 @@ GROUPS = {
     # The recipe of the score estimator with one thing changed.
     "score": {
         "objective of the ensemble": (*SCORE, {}),
+        "objective of the ensemble, perceptron (32, 32)": (*SCORE, {"hidden_dims": (32, 32)}),
+        "objective of the ensemble, perceptron (32, 32), 12 restarts": (
+            *SCORE,
+            {"hidden_dims": (32, 32), "n_restarts": 12},
+        ),
         "objective of the ensemble, not odd": (*SCORE, {"network": RBFNetwork(odd=False)}),
         "not odd": (*SCORE, TISSUE | {"network": RBFNetwork(odd=False)}),
         "perceptron (8, 8)": (*SCORE, TISSUE | {"hidden_dims": (8, 8)}),
