@@ -165,13 +165,14 @@ def plot_pattern_frequencies(fates, title: str, *, n_shown: int = 10, ax=None) -
 
 def plot_regulatory_functions(functions: Mapping[str, Callable], title: str, *, ax=None) -> Figure:
     """Rules f(s̄), one curve each, over the whole range of neighbour means."""
-    figure, ax = (ax.figure, ax) if ax is not None else new_figure()
+    beside = len(functions) > 3  # no corner is left free
+    figure, ax = (ax.figure, ax) if ax is not None else new_figure(width=9.0 if beside else None)
     neighbour_means = np.linspace(0.0, 1.0, 401)
     for i, (label, f) in enumerate(functions.items()):
         ax.plot(neighbour_means, np.asarray(f(neighbour_means)), color=COLOURS[i % len(COLOURS)], label=label)
     ax.axhline(0.0, color="grey", lw=0.8, ls=":")
     ax.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), title=title)
-    if len(functions) > 3:  # no corner is left free
+    if beside:
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     else:
         ax.legend()
