@@ -11,12 +11,13 @@ not: those with a high utility are consensus. Prints a Markdown table and writes
 import argparse
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import optax
 
-from lateral import MLP, RBFNetwork, Score
+from lateral import MLP, DeadBand, RBFNetwork, Score, TanhInhibition
 from lateral.cli import initial_scores, train_and_evaluate
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -25,9 +26,16 @@ PATHWISE = ("backprop", "pathwise")
 SCORE = ("backprop", "recipe")
 TISSUE = {"objective": "tissue"}
 
-SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5}
+SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5, "warm": 5}
 
-# For each group and row: method, preset, and what is changed.
+
+def from_evolution(seed: int) -> dict:
+    """A warm start from the rule that the recipe of evolution makes of the same seed."""
+    run, *_ = train_and_evaluate("evolution", "recipe", seed, progress=False, **TISSUE)
+    return TISSUE | {"initial": run.regulatory_function}
+
+
+# For each group and row: method, preset, and what is changed (for each seed, where it is a function).
 GROUPS = {
     "main": {
         "evolution, recipe": ("evolution", "recipe", {}),
@@ -99,14 +107,21 @@ GROUPS = {
         "ring of 8": (*SCORE, TISSUE | {"n_cells": 8, "boundary": "ring"}),
         "ring of 7": (*SCORE, TISSUE | {"n_cells": 7, "boundary": "ring"}),
     },
+    # Not from random networks: one start, which knows something of the answer.
+    "warm": {
+        "recipe, from evolution": (*SCORE, from_evolution),
+        "recipe, from the tanh target": (*SCORE, TISSUE | {"initial": TanhInhibition()}),
+        "recipe, from the dead band": (*SCORE, TISSUE | {"initial": DeadBand(0.12)}),
+    },
 }
 
 
-def measure(method: str, preset: str, changes: dict, seeds: int) -> dict:
+def measure(method: str, preset: str, changes: dict | Callable, seeds: int) -> dict:
     row = {name: [] for name in ("utility", "utility_se", "alternation", "utility_refined", "seconds", "diverged_at")}
     row |= {"initial_utility": [], "initial_alternation": [], "median_candidate": [], "cell_updates": []}
     for seed in range(seeds):
-        run, result, seconds, error = train_and_evaluate(method, preset, seed, progress=False, **changes)
+        of_seed = changes(seed) if callable(changes) else changes
+        run, result, seconds, error = train_and_evaluate(method, preset, seed, progress=False, **of_seed)
         for name in ("utility", "utility_se", "alternation", "utility_refined"):
             row[name].append(round(getattr(result, name), 4))
         row["seconds"].append(round(seconds, 2))

@@ -22,7 +22,17 @@ from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
 from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
 from lateral.gradients import Combination, FiniteDifferences, Pathwise, Score
 from lateral.model import Model
-from lateral.network import HIDDEN_DIMS, MLP, DeadBand, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
+from lateral.network import (
+    HIDDEN_DIMS,
+    MLP,
+    DeadBand,
+    RBFNetwork,
+    RegulatoryFunction,
+    Table,
+    TanhInhibition,
+    fit_network,
+    tabulate,
+)
 from lateral.presets import preset
 from lateral.restarts import train_restarts
 from lateral.runs import Run, load_run, save_run
@@ -77,6 +87,7 @@ __all__ = [
     "correlational_information",
     "estimate_utility",
     "evaluate",
+    "fit_network",
     "load_run",
     "make_train_step",
     "neighbour_mean",

@@ -1,6 +1,7 @@
 """Command line: train, evaluate, score and plot without a browser.
 
     python -m lateral train backprop --out run.npz --seed 3
+    python -m lateral train backprop --out more.npz --initial run.npz --objective tissue
     python -m lateral evaluate run.npz --noise-strength 0.2
     python -m lateral score fates.csv
     python -m lateral plot run.npz --out figure.pdf
@@ -17,7 +18,9 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,6 +31,7 @@ from lateral.evaluation import Evaluation, evaluate, what_was_found
 from lateral.evolution import EvolutionStrategy
 from lateral.gradients import ESTIMATORS
 from lateral.model import OBJECTIVES, RELAXATIONS, final_states, hard_scores
+from lateral.network import RegulatoryFunction, fit_network
 from lateral.presets import METHODS, PRESETS, preset, trainer
 from lateral.runs import Run, load_run, save_run
 from lateral.utility import UndersampledWarning, estimate_utility
@@ -92,23 +96,26 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _train(method: str, preset_name: str, out: Path, seed: int, **changes) -> tuple[dict, int]:
+def _train(method: str, preset_name: str, out: Path, seed: int, initial: Path | None, **changes) -> tuple[dict, int]:
     _check_writable(out)
     changes = {name: value for name, value in changes.items() if value is not None}
     if "hidden_dims" in changes:
         changes["hidden_dims"] = tuple(changes["hidden_dims"])
+    if initial is not None:
+        changes["initial"] = load_run(initial).regulatory_function
     run, result, seconds, error = train_and_evaluate(method, preset_name, seed, **changes)
     save_run(out, run)
     if error is not None:
         print(f"lateral train: {error}", file=sys.stderr)
     line = {"out": str(out), "method": method, "seed": seed, "seconds": round(seconds, 3)}
+    line |= {} if initial is None else {"initial": str(initial)}
     numbers = _numbers(result, ("utility", "utility_se", "alternation", "utility_refined"))
     found = {"found": what_was_found(result.utility, result.alternation)}
     return line | numbers | found | initial_scores(run), 0 if error is None else 1
 
 
 def initial_scores(run: Run) -> dict[str, float]:
-    """Hard utility and alternation, on 20,000 replicates, of the random network that a run started from."""
+    """Hard utility and alternation, on 20,000 replicates, of the network that a run started from."""
     if run.initial_params is None:
         return {}
     model = dataclasses.replace(run.model, n_replicates=20_000)
@@ -117,9 +124,11 @@ def initial_scores(run: Run) -> dict[str, float]:
 
 
 def train_and_evaluate(
-    method: str, preset_name: str, seed: int, progress: bool = True, **changes
+    method: str, preset_name: str, seed: int, progress: bool = True, initial: Callable | None = None, **changes
 ) -> tuple[Run, Evaluation, float, TrainingDiverged | None]:
     """Train from a seed and evaluate on fresh replicates: what `lateral train` does, without its file.
+
+    A rule `initial` makes it a warm start: from its parameters where it is the same network, else from a fit to it.
 
     Returns:
         The run, its evaluation, the seconds that training took (compilation included), and the error if it diverged.
@@ -133,6 +142,8 @@ def train_and_evaluate(
     train = trainer(method, preset_name)
     train_key, test_key = jax.random.split(_key(seed))
     start, diverged = time.perf_counter(), None
+    if initial is not None:
+        settings["initial_params"] = _warm_start(model.network, initial, jax.random.fold_in(train_key, 0))
     try:
         run = train(model, key=train_key, progress=progress, **settings)
     except TrainingDiverged as error:
@@ -140,6 +151,12 @@ def train_and_evaluate(
     seconds = time.perf_counter() - start
     run = dataclasses.replace(run, seed=seed, settings=run.settings | {"preset": preset_name})
     return run, evaluate(run.regulatory_function, run.model, key=test_key), seconds, diverged
+
+
+def _warm_start(network, f: Callable, key: jax.Array) -> Any:
+    if isinstance(f, RegulatoryFunction) and f.network == network:
+        return f.params
+    return fit_network(network, f, key=key)
 
 
 def _evaluate(run_file: Path, n_replicates: int, seed: int, **changes) -> tuple[dict, int]:
@@ -202,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--out", type=Path, required=True, metavar="RUN.npz", help="file for the run")
         sub.add_argument("--preset", dest="preset_name", choices=PRESETS, default="recipe")
         sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument(
+            "--initial", type=Path, metavar="RUN.npz", help="start from the rule of this run, not at random"
+        )
         _add(sub, [*_MODEL_OPTIONS, ("n-replicates", int, "tissues per utility")])
         _add(sub, _TRAINING_OPTIONS[method])
         sub.add_argument("--boundary", choices=BOUNDARIES)

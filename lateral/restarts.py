@@ -1,6 +1,6 @@
 """Restarts: many random networks, a few of them trained, the best trained on (notebooks 05 and 06).
 
-Half of all random rules turn every cell the same way, have U = 0 and no gradient; others lead to a slope that is
+Half of all random perceptrons turn every cell the same way, have U = 0 and no gradient; others lead to a slope that is
 climbed slowly, or to a consensus. Which one a seed gives is luck, and luck is cheap to buy:
 
     256 random networks ─→ the best 4, explored smooth and noisy ─→ the best 2, trained on ─→ the best

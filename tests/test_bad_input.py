@@ -31,6 +31,7 @@ from lateral import (
     correlational_information,
     estimate_utility,
     evaluate,
+    fit_network,
     make_train_step,
     neighbour_mean,
     population_fitness,
@@ -324,6 +325,20 @@ MISTAKES = {
     "evaluating without noise to speak of": (
         lambda: evaluate(F, key=KEY, noise_strength=-1.0),
         "noise_strength must be >= 0, got -1",
+    ),
+    "fitting a number": (
+        lambda: fit_network(MLP(), 3.0, key=KEY),
+        "f must be a function from neighbour averages to rates, got 3.0",
+    ),
+    "fitting an infinite rule": (
+        lambda: fit_network(MLP(), lambda x: 1.0 / x, key=KEY),
+        "f must be finite for every neighbour average from 0 to 1, got inf at 0",
+    ),
+    "fitting without a way to start": (lambda: fit_network(LINE.network, F, key=KEY), "Line has no init(key)"),
+    "fitting by no steps": (lambda: fit_network(MLP(), F, key=KEY, n_steps=0), "n_steps must be >= 1, got 0"),
+    "fitting backwards": (
+        lambda: fit_network(MLP(), F, key=KEY, learning_rate=-1.0),
+        "learning_rate must be > 0, got -1",
     ),
     "saving parameters alone": (lambda: save_run("run.npz", {"w": 1.0}), "run must be a lateral.Run, got dict"),
     "saving an object": (

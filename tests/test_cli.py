@@ -100,6 +100,20 @@ def test_the_same_seed_gives_the_same_run_and_the_printed_utility_is_that_of_the
     assert results[0]["utility"] == pytest.approx(again.utility, abs=1e-6)
 
 
+def test_a_warm_start_takes_the_parameters_or_a_fit_where_the_network_is_another(run_cli, run_file, tmp_path):
+    before, out = lateral.load_run(run_file), tmp_path / "more.npz"
+    length = ["--n-epochs", "1", "--n-exploration", "1"]
+    status, stdout, stderr = run_cli("train", "backprop", "--out", out, "--initial", run_file, *length, *SMALL)
+    assert status == 0, stderr
+    assert json.loads(stdout)["initial"] == str(run_file)
+    jax.tree.map(np.testing.assert_array_equal, lateral.load_run(out).initial_params, before.params)
+    status, _, stderr = run_cli("train", "backprop", "--out", out, "--initial", run_file, *length, *SMALL[:-2])
+    assert status == 0, stderr
+    run, x = lateral.load_run(out), np.linspace(0.0, 1.0, 33)
+    odd_part = (before.regulatory_function(x) - before.regulatory_function(1.0 - x)) / 2.0
+    np.testing.assert_allclose(run.initial_regulatory_function(x), odd_part, atol=0.3)
+
+
 def test_options_of_evolution_reach_the_strategy(run_cli, tmp_path):
     options = ["--population-size", 6, "--n-parents", 2, "--mutation-strength", 0.3]
     run_cli("train", "evolution", "--out", tmp_path / "r.npz", "--n-generations", 2, *options, *SMALL)
@@ -202,6 +216,8 @@ MISTAKES = {
     "all parents": (["train", "evolution", "--out", "{folder}/x.npz", "--n-parents", "20"], "n_parents"),
     "option of the other": (["train", "evolution", "--out", "{folder}/x.npz", "--n-epochs", "3"], "--n-epochs"),
     "no run": (["evaluate", "{folder}/none.npz"], "none.npz"),
+    "no run to start from": ([*TRAIN, "--initial", "{folder}/none.npz"], "none.npz"),
+    "start from no run": ([*TRAIN, "--initial", "{folder}/fates.csv"], "not a complete run file"),
     "not a run": (["evaluate", "{folder}/fates.csv"], "not a complete run file"),
     "fates missing": (["score", "{folder}/none.csv"], "none.csv"),
     "fate of 2": (["score", "{folder}/fates.csv"], "line 2, column 2: a fate is 0 or 1, got '2'"),

@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lateral import HIDDEN_DIMS, MLP, DeadBand, RBFNetwork, RegulatoryFunction, Table, TanhInhibition, tabulate
+from lateral import (
+    HIDDEN_DIMS,
+    MLP,
+    DeadBand,
+    RBFNetwork,
+    RegulatoryFunction,
+    Table,
+    TanhInhibition,
+    fit_network,
+    tabulate,
+)
 
 X = np.linspace(0.0, 1.0, 13)
 
@@ -245,3 +255,28 @@ def test_a_smoothed_network_is_less_steep_and_a_smooth_rule_survives_the_way_bac
     assert steepest[1] < 0.8 * steepest[0]
     back = smooth.converted(there, network)
     np.testing.assert_allclose(network.apply(back, x), smooth.apply(there, x), atol=0.2)
+
+
+# --- a network close to a rule
+
+
+@pytest.mark.parametrize("odd", [True, False])
+def test_a_fit_is_that_of_least_squares(key, odd):
+    """Without a bound the bumps are linear in their weights, so that NumPy solves it exactly."""
+    network, x = RBFNetwork(9, odd=odd, max_rate=None), np.linspace(0.0, 1.0, 513)
+
+    def f(x):
+        return jnp.sin(7.0 * x) + x
+
+    n_weights = 4 if odd else 9
+    bumps = np.stack([network.apply({"weights": row}, x) for row in jnp.eye(n_weights)], axis=1)
+    best = np.linalg.lstsq(bumps, np.asarray(f(x)), rcond=None)[0]
+    fitted = fit_network(network, f, key=key)["weights"]
+    np.testing.assert_allclose(bumps @ fitted, bumps @ best, atol=1e-3)
+
+
+def test_a_perceptron_comes_close_to_a_dead_band(key):
+    network, x = MLP(max_rate=5.0), np.linspace(0.0, 1.0, 513)
+    error = network.apply(fit_network(network, DeadBand(0.12), key=key), x) - DeadBand(0.12)(x)
+    away_from_the_jumps = np.abs(np.abs(x - 0.5) - 0.12) > 0.03
+    assert np.abs(error[away_from_the_jumps]).max() < 0.25
