@@ -11,10 +11,12 @@ Work is counted in cell updates: cells times replicates times steps of every sim
 gradient, pathwise or by the score, costs three simulations. Everything that a method does to decide counts: the
 best of 256 random networks on 64 replicates, from which all start but the recipe (which draws its own), and the
 rescoring of the last parents of evolution. Measuring the answers on fresh replicates does not: 4,000 at each checkpoint
-and 20,000 at the end, at the time step and at a quarter of it. Seconds leave out compilation and are stored by runs
-with one worker only. The recipe brings its settings from the presets; all others are tuned here by equal numbers of
-trials, each on seeds 100 and 101 with a quarter of the budget, and chosen by the lower U of dt and dt/4. The searches
-may look at the time step and half of it in turn from generation to generation, as the recipe does when it explores.
+and 20,000 at the end, at the time step and at a quarter of it; the answer once more at dt/10 and dt/40, on 4,000.
+Seconds leave out compilation and are stored by runs with one worker only. The recipe brings its settings from the
+presets; all others are tuned here by equal numbers of trials, each on seeds 100 and 101, and chosen by the lower U of
+dt and dt/4. The trials of a gradient, whose learning rate falls with the budget, have a quarter of it; those of a
+search all of it, since it exploits the time step late. The searches come twice: with dt alone, and with dt and dt/2
+from generation to generation in turn ("two dt"), as the recipe does when it explores.
 Writes `benchmarks/compare.json` after each run and `docs/compare.png`, and prints a Markdown table.
 """
 
@@ -43,6 +45,8 @@ from optimisers import (
     N_RANDOM,
     NETWORKS,
     R_RANDOM,
+    SEARCHES,
+    TWO_DT,
     best_random,
     gradient_recipe,
     settings_to_try,
@@ -50,13 +54,17 @@ from optimisers import (
 )
 
 import lateral
+from lateral._files import whole_file
 from lateral.evaluation import TOLERANCE
 from lateral.plotting import COLOURS, Figure
 
 RESULTS, FIGURE = Path(__file__).with_name("compare.json"), Path(__file__).parents[1] / "docs" / "compare.png"
 R_CHECKPOINT, R_FINAL = 4000, 20_000
-TUNING_SEEDS, TUNING_SHARE = (100, 101), 0.25
+TUNING_SEEDS = (100, 101)
+TUNING_SHARE = {method: 1.0 if method in SEARCHES else 0.25 for method in METHODS}  # of the budget
+LAST = ("utility", "utility_refined", "utility_40", "alternation", "seconds")  # of a table's row
 SAME = 0.005  # utilities that differ by less are called level
+KINDS = tuple(method for method in ALL if not method.endswith(TWO_DT))  # each has a colour
 
 
 # --- one run
@@ -72,6 +80,16 @@ def measure(params, network, seed: int, n_replicates: int, work: int, seconds: f
     return {"work": work, "seconds": None if seconds is None else round(seconds, 3)} | scores
 
 
+def measure_finer(params, network, seed: int) -> dict:
+    """U at dt/10 and dt/40: some rules that exploit the time step keep what they have at dt/4, and lose it there."""
+    model = dataclasses.replace(MODEL, network=network, dt=MODEL.dt / 10, n_steps=10 * MODEL.n_steps)
+    f = lateral.RegulatoryFunction(network, params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lateral.TimeStepWarning)
+        result = lateral.evaluate(f, model, key=jax.random.key(20_000 + seed), n_replicates=R_CHECKPOINT)
+    return {"utility_10": round(result.utility, 4), "utility_40": round(result.utility_refined, 4)}
+
+
 def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> dict:
     """The entry of one run: its settings, its budget (None for one that is just enough), a point per checkpoint."""
     if timed:
@@ -81,7 +99,9 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
     if method == "recipe":
         trained, work = gradient_recipe(seed, network)
         seconds = time.perf_counter() - clock
-        points = [measure(trained.params, trained.model.network, seed, R_FINAL, work, seconds if timed else None)]
+        params, network = trained.params, trained.model.network
+        points = [measure(params, network, seed, R_FINAL, work, seconds if timed else None)]
+        points[-1] |= measure_finer(params, network, seed)
         return {"settings": settings, "budget": budget, "points": points}
 
     settings_ = dict(settings)
@@ -113,6 +133,7 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
             work = before + (number + 1) * optimiser.step_work
             n_fresh = R_FINAL if number + 1 == n_steps else R_CHECKPOINT
             points.append(measure(params, network, seed, n_fresh, work, seconds if timed else None))
+    points[-1] |= measure_finer(params, network, seed)
     return {"settings": settings, "budget": budget, "skipped": optimiser.n_skipped, "points": points}
 
 
@@ -140,9 +161,8 @@ def run_all(tasks: dict, workers: int):
 def save(results: dict, path: Path) -> None:
     versions = {m.__name__: m.__version__ for m in (jax, np, optax, cma)} | {"python": platform.python_version()}
     results["machine"] = {"cores": os.cpu_count(), "device": jax.devices()[0].platform, **versions}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        file.write((json.dumps(results, indent=1) + "\n").encode())
 
 
 def rows(results: dict):
@@ -156,6 +176,10 @@ def rows(results: dict):
 def median_of(values) -> float:
     values = [value for value in values if value is not None]
     return float(np.median(values)) if values else np.nan
+
+
+def lowest_of(values) -> float:
+    return min((value for value in values if value is not None), default=np.nan)
 
 
 def that_counts(point) -> float:
@@ -172,11 +196,11 @@ def of_pattern(entry) -> float:
 def table(results: dict) -> str:
     lines = [
         "| method | f is a | patterns | U, lower of dt and dt/4: median | worst | best checkpoint | at dt: median "
-        f"| at dt/4: median | seeds that change by more than {TOLERANCE} | alternation | s |"
+        f"| at dt/4: median | seeds that change by more than {TOLERANCE} | at dt/40: median | worst | alternation | s |"
     ]
-    lines.append("|---" * 11 + "|")
+    lines.append("|---" * 13 + "|")
     for method, network, entries in rows(results):
-        last = {name: [entry["points"][-1][name] for entry in entries] for name in entries[0]["points"][-1]}
+        last = {name: [entry["points"][-1].get(name) for entry in entries] for name in LAST}
         seconds = median_of(last["seconds"])
         patterns = sum(of_pattern(entry) > 0 for entry in entries)
         lower = [that_counts(entry["points"][-1]) for entry in entries]
@@ -186,7 +210,8 @@ def table(results: dict) -> str:
         lines.append(
             f"| {method} | {network} | {patterns} of {len(entries)} | {median_of(lower):.3f} | {min(lower):.3f} "
             f"| {median_of(highest):.3f} | {median_of(last['utility']):.3f} | {median_of(last['utility_refined']):.3f} "
-            f"| {exploit.sum()} | {median_of(last['alternation']):.2f} "
+            f"| {exploit.sum()} | {median_of(last['utility_40']):.3f} | {lowest_of(last['utility_40']):.3f} "
+            f"| {median_of(last['alternation']):.2f} "
             f"| {'–' if np.isnan(seconds) else f'{seconds:.1f}'} |"
         )
     return "\n".join(lines)
@@ -213,7 +238,8 @@ def draw(results: dict, path: Path) -> None:
         utility = np.array([[that_counts(p) for p in of_seed] for of_seed in points])
         finals[network][method] = float(np.median(utility[:, -1]))
         name = f"{method} ({len(entries)})"
-        colour, row = COLOURS[ALL.index(method)], list(finals).index(network)
+        colour, row = COLOURS[KINDS.index(method.removesuffix(TWO_DT))], list(finals).index(network)
+        line = "--" if method.endswith(TWO_DT) else "-"
         for ax, quantity in zip(axes[row], ("work", "seconds"), strict=True):
             x = [median_of(of_seed[i][quantity] for of_seed in points) for i in range(n_points)]
             if np.isnan(x).any():
@@ -223,8 +249,8 @@ def draw(results: dict, path: Path) -> None:
                 ax.errorbar(x, middle, (middle - low, high - middle), fmt="*", ms=13, capsize=3, color=colour)
                 ax.plot([], [], "*", ms=11, color=colour, label=name)
             else:
-                ax.plot(x, middle, marker="o", ms=3.5, color=colour, label=name)
-                ax.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+                ax.plot(x, middle, line, marker="o", ms=3.5, color=colour, label=name)
+                ax.fill_between(x, low, high, color=colour, alpha=0.1, lw=0)
     for (network, of_network), pair in zip(finals.items(), axes, strict=True):
         for ax, xlabel in zip(pair, ("simulated cell updates", "time (s)"), strict=True):
             ax.set(
@@ -269,6 +295,7 @@ def main() -> None:
         for (section, row, key), (*_, settings, budget, _) in list(tasks.items()):
             stored = results[section].get(row, {}).get(key)
             same = stored and (stored["settings"], stored["budget"]) == (settings, budget)
+            same = same and (section == "tuning" or "utility_40" in stored["points"][-1])
             if options.missing and same:
                 del tasks[section, row, key]
         for (section, row, key), entry in run_all(tasks, options.workers):
@@ -290,13 +317,12 @@ def main() -> None:
                 parser.error("no run of the recipe is stored: run --methods recipe first, or give --budget")
             budget = float(np.median(works))
         if options.tune:
-            trial_budget = TUNING_SHARE * budget
             work_through(
-                {("tuning", row, f"{json.dumps(settings)}, seed {s}"): (m, f, s, settings, trial_budget, 1)
+                {("tuning", row, f"{json.dumps(settings)}, seed {s}"): (m, f, s, settings, TUNING_SHARE[m] * budget, 1)
                  for row, m, f in cases for settings in settings_to_try(m) for s in TUNING_SEEDS}
             )  # fmt: skip
             for row, method, _ in cases:
-                trials = list(results["tuning"][row].values())
+                trials, trial_budget = list(results["tuning"][row].values()), TUNING_SHARE[method] * budget
                 means = [
                     np.mean([of_pattern(t) for t in trials if (t["settings"], t["budget"]) == (s, trial_budget)])
                     for s in settings_to_try(method)

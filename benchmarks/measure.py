@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from lateral import MLP, DeadBand, RBFNetwork, Score, TanhInhibition
+from lateral._files import whole_file
 from lateral.cli import initial_scores, train_and_evaluate
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -167,7 +168,8 @@ def main() -> None:
                 continue
             row = measure(method, preset, changes, options.seeds or SEEDS[group])
             results.setdefault(group, {})[label] = row
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            with whole_file(RESULTS) as file:
+                file.write((json.dumps(results, indent=1) + "\n").encode())
             print(f"| {label} | {summary(row)} |", flush=True)
 
 

@@ -27,16 +27,35 @@ R_RESCORE = 1000
 
 @dataclass(frozen=True)
 class Knots:
-    """f by its values at equally spaced knots, straight lines between them, bounded smoothly."""
+    """f by its values at equally spaced knots, straight lines between them, bounded smoothly.
+
+    All values are free, f need not be odd. The recipe explores among odd tables with fewer knots (`smoothed`), as it
+    does among fewer bumps with the network.
+    """
 
     n_values: int = 25
     max_rate: float = 5.0
+    odd: bool = False
 
     def init(self, key):
-        return jax.random.normal(key, (self.n_values,))
+        return jax.random.normal(key, (self._n_free,))
 
     def apply(self, params, neighbour_mean):
-        return lateral.Table(self.max_rate * jnp.tanh(params / self.max_rate))(neighbour_mean)
+        return lateral.Table(self.max_rate * jnp.tanh(self._values(params) / self.max_rate))(neighbour_mean)
+
+    def smoothed(self):
+        return dataclasses.replace(self, n_values=2 * (self.n_values - 1) // 3 + 1, odd=True)
+
+    def converted(self, params, other):
+        values = lateral.Table(self._values(params))(jnp.linspace(0.0, 1.0, other.n_values))
+        return 0.5 * (values - values[::-1])[: other._n_free] if other.odd else values
+
+    @property
+    def _n_free(self):
+        return self.n_values // 2 if self.odd else self.n_values
+
+    def _values(self, params):
+        return jnp.concatenate([params, jnp.zeros(self.n_values % 2), -params[::-1]]) if self.odd else params
 
 
 NETWORKS = {"network": lateral.RBFNetwork(), "table": Knots()}
@@ -161,13 +180,17 @@ class Gradient:
         return int(self.state.total_notfinite)
 
 
-# For each method but the recipe: how to make it, and two values of two settings to try. For the searches one of the two
-# is whether generations look at two time steps in turn; their replicates are the better of 50 and 250, tried before.
-TIME_STEPS = {"dt_cycle": ([1.0], [1.0, 0.5])}
-METHODS = {
-    "evolution": (Evolution, {"mutation_strength": (0.1, 0.3), "n_replicates": (50,)} | TIME_STEPS),
-    "CMA-ES": (CMAES, {"sigma0": (0.3, 1.0), "n_replicates": (250,)} | TIME_STEPS),
-}
+# For each method but the recipe: how to make it, and two values of two settings to try. The searches come twice: with
+# the time step dt alone, and with dt and dt/2 from generation to generation in turn.
+METHODS = {}
+TWO_DT = ", two dt"
+for name, make, strength, values in (
+    ("evolution", Evolution, "mutation_strength", (0.1, 0.3)),
+    ("CMA-ES", CMAES, "sigma0", (0.3, 1.0)),
+):
+    for suffix, dt_cycle in (("", [1.0]), (TWO_DT, [1.0, 0.5])):
+        METHODS[name + suffix] = (make, {strength: values, "n_replicates": (50, 250), "dt_cycle": (dt_cycle,)})
+SEARCHES = tuple(METHODS)
 for name, estimator in {"score": Score(), "pathwise": Pathwise(), "combination": Combination()}.items():
     METHODS[name] = (partial(Gradient, estimator), {"learning_rate": (0.03, 0.1), "n_replicates": (256, 1024)})
 ALL = ("recipe", *METHODS)
