@@ -52,9 +52,9 @@ from optimisers import (
     settings_to_try,
     simulations,
 )
+from stored import save_json
 
 import lateral
-from lateral._files import whole_file
 from lateral.evaluation import TOLERANCE
 from lateral.plotting import COLOURS, Figure
 
@@ -70,23 +70,23 @@ KINDS = tuple(method for method in ALL if not method.endswith(TWO_DT))  # each h
 # --- one run
 
 
-def measure(params, network, seed: int, n_replicates: int, work: int, seconds: float | None) -> dict:
-    model = dataclasses.replace(MODEL, network=network)
-    f = lateral.RegulatoryFunction(network, params)
+def evaluation(params, network, key, n_replicates: int, fraction: int = 1) -> lateral.Evaluation:
+    """At a fraction of the time step, and at a quarter of that."""
+    model = dataclasses.replace(MODEL, network=network, dt=MODEL.dt / fraction, n_steps=MODEL.n_steps * fraction)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # U at dt/4 stands in the table
-        result = lateral.evaluate(f, model, key=jax.random.key(10_000 + seed), n_replicates=n_replicates)
+        warnings.simplefilter("ignore")  # all time steps stand in the table
+        return lateral.evaluate(lateral.RegulatoryFunction(network, params), model, key=key, n_replicates=n_replicates)
+
+
+def measure(params, network, seed: int, n_replicates: int, work: int, seconds: float | None) -> dict:
+    result = evaluation(params, network, jax.random.key(10_000 + seed), n_replicates)
     scores = {s: round(getattr(result, s), 4) for s in ("utility", "utility_se", "utility_refined", "alternation")}
     return {"work": work, "seconds": None if seconds is None else round(seconds, 3)} | scores
 
 
 def measure_finer(params, network, seed: int) -> dict:
     """U at dt/10 and dt/40: some rules that exploit the time step keep what they have at dt/4, and lose it there."""
-    model = dataclasses.replace(MODEL, network=network, dt=MODEL.dt / 10, n_steps=10 * MODEL.n_steps)
-    f = lateral.RegulatoryFunction(network, params)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", lateral.TimeStepWarning)
-        result = lateral.evaluate(f, model, key=jax.random.key(20_000 + seed), n_replicates=R_CHECKPOINT)
+    result = evaluation(params, network, jax.random.key(20_000 + seed), R_CHECKPOINT, fraction=10)
     return {"utility_10": round(result.utility, 4), "utility_40": round(result.utility_refined, 4)}
 
 
@@ -133,7 +133,8 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
             work = before + (number + 1) * optimiser.step_work
             n_fresh = R_FINAL if number + 1 == n_steps else R_CHECKPOINT
             points.append(measure(params, network, seed, n_fresh, work, seconds if timed else None))
-    points[-1] |= measure_finer(params, network, seed)
+    if n_checkpoints > 1:  # not a trial
+        points[-1] |= measure_finer(params, network, seed)
     return {"settings": settings, "budget": budget, "skipped": optimiser.n_skipped, "points": points}
 
 
@@ -161,8 +162,7 @@ def run_all(tasks: dict, workers: int):
 def save(results: dict, path: Path) -> None:
     versions = {m.__name__: m.__version__ for m in (jax, np, optax, cma)} | {"python": platform.python_version()}
     results["machine"] = {"cores": os.cpu_count(), "device": jax.devices()[0].platform, **versions}
-    with whole_file(path) as file:
-        file.write((json.dumps(results, indent=1) + "\n").encode())
+    save_json(path, results)
 
 
 def rows(results: dict):
@@ -173,13 +173,17 @@ def rows(results: dict):
             yield method, network, entries
 
 
+def known(values) -> list:
+    return [value for value in values if value is not None]
+
+
 def median_of(values) -> float:
-    values = [value for value in values if value is not None]
+    values = known(values)
     return float(np.median(values)) if values else np.nan
 
 
 def lowest_of(values) -> float:
-    return min((value for value in values if value is not None), default=np.nan)
+    return min(known(values), default=np.nan)
 
 
 def that_counts(point) -> float:

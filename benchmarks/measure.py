@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import optax
+from stored import save_json
 
 from lateral import MLP, DeadBand, RBFNetwork, Score, TanhInhibition
-from lateral._files import whole_file
 from lateral.cli import initial_scores, train_and_evaluate
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -168,8 +168,7 @@ def main() -> None:
                 continue
             row = measure(method, preset, changes, options.seeds or SEEDS[group])
             results.setdefault(group, {})[label] = row
-            with whole_file(RESULTS) as file:
-                file.write((json.dumps(results, indent=1) + "\n").encode())
+            save_json(RESULTS, results)
             print(f"| {label} | {summary(row)} |", flush=True)
 
 

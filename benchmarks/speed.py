@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import peers
+from stored import save_json
 
 import lateral
 from lateral import engine
@@ -325,7 +326,7 @@ def main() -> None:
             print(name, json.dumps(results[name], indent=1), flush=True)
     print(table(results))
     if not quick:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        save_json(RESULTS, results)
         draw(results)
         before, rest = README.read_text().split(MARKS[0])
         after = rest.split(MARKS[1])[1]

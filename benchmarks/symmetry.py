@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from stored import save_json
 
 import lateral
-from lateral._files import whole_file
 from lateral.model import final_states
 from lateral.presets import MAX_RATE
 
@@ -132,11 +132,6 @@ def measure_long(values: np.ndarray, key) -> dict:
     }
 
 
-def save(results: dict) -> None:
-    with whole_file(RESULTS) as file:
-        file.write((json.dumps(dict(sorted(results.items(), key=lambda item: int(item[0])))) + "\n").encode())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
@@ -154,7 +149,7 @@ def main() -> None:
         entry = measure(trained, key) | measure_long(trained, key)
         entry |= {"random": measure(chosen, key), "seconds": seconds, "rule": trained.tolist()}
         results[str(seed)] = entry
-        save(results)
+        save_json(RESULTS, dict(sorted(results.items(), key=lambda item: int(item[0]))), indent=None)
         utilities = " | ".join(f"{u:.3f}" for u in [*entry["utility"], entry["utility_long"]])
         before = ", ".join(f"{u:.3f}" for u in entry["random"]["utility"])
         print(
