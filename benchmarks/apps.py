@@ -14,7 +14,7 @@ import time
 import jax
 
 import lateral
-from lateral.session import CHUNK, TrainingSession
+from lateral.training.session import CHUNK, TrainingSession
 from lateral.widgets import Comparison, DynamicsExplorer, RuleExplorer, TrainingStudio, UtilityExplorer
 
 N_EPOCHS, N_ROUNDS = 200, 3
@@ -46,20 +46,20 @@ def bare_seconds(session, chunk: int) -> float:
 def watched(studio) -> tuple[float, float, float]:
     """Seconds per epoch, pictures a second, seconds from Stop to the end of the last chunk."""
     studio.start()
-    job = studio._job
-    while job.session is None or job.session.n_done < 20:
+    job = studio.job
+    while job.n_done < 20:
         time.sleep(0.01)
-    first, pictures, clock = job.session.n_done, studio.n_drawn, time.perf_counter()
-    while job.session.n_done < first + N_EPOCHS:
+    first, pictures, clock = job.n_done, studio.n_drawn, time.perf_counter()
+    while job.n_done < first + N_EPOCHS:
         time.sleep(0.005)
     elapsed = time.perf_counter() - clock
-    per_epoch, rate = elapsed / (job.session.n_done - first), (studio.n_drawn - pictures) / elapsed
-    stopped_at, clock = job.session.n_done, time.perf_counter()
+    per_epoch, rate = elapsed / (job.n_done - first), (studio.n_drawn - pictures) / elapsed
+    stopped_at, clock = job.n_done, time.perf_counter()
     studio.stop()
     while job.run is None and not job.over.is_set():  # the chunk under way has ended, and the run is being measured
         time.sleep(0.002)
     stopped = time.perf_counter() - clock
-    assert job.session.n_done - stopped_at <= CHUNK
+    assert job.n_done - stopped_at <= CHUNK
     studio.join(60)
     return per_epoch, rate, stopped
 
@@ -77,7 +77,7 @@ def main() -> None:
     )
     print("|---" * 6 + "|")
     studio = TrainingStudio(n_epochs=1000)
-    model, _ = lateral.preset("backprop", objective="tissue")
+    model, _ = lateral.preset("score", objective="tissue")
     session = TrainingSession("score", model, key=jax.random.key(0), learning_rate=0.3, n_candidates=16)
     session.advance(20)
     rounds = []

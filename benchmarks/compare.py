@@ -4,7 +4,7 @@
     python benchmarks/compare.py --methods recipe            # first: its work is everybody's budget
     python benchmarks/compare.py --tune --workers 2          # 4 settings of each other method, see below
     python benchmarks/compare.py --missing                   # seeds 0 to 9 of whatever is not stored yet
-    python benchmarks/compare.py --figure-only               # figure and table of what is stored
+    python benchmarks/compare.py --figure-only               # figure and tables of what is stored
     python benchmarks/compare.py --quick --tune --seeds 1    # tries the script: a tiny budget, files in the temp folder
 
 Work is counted in cell updates: cells times replicates times steps of every simulation, a backward step as two. So a
@@ -17,12 +17,12 @@ presets; all others are tuned here by equal numbers of trials, each on seeds 100
 dt and dt/4. The trials of a gradient, whose learning rate falls with the budget, have a quarter of it; those of a
 search all of it, since it exploits the time step late. The searches come twice: with dt alone, and with dt and dt/2
 from generation to generation in turn ("two dt"), as the recipe does when it explores.
-Writes `benchmarks/compare.json` after each run and `docs/compare.png`, and prints a Markdown table.
+Writes `benchmarks/compare.json` after each run, then `docs/compare.png` and the table of BACKPROP_GUIDE.md, and prints
+that table with more columns.
 """
 
 import argparse
 import dataclasses
-import itertools
 import json
 import multiprocessing
 import os
@@ -38,6 +38,7 @@ import cma
 import jax
 import numpy as np
 import optax
+import tables
 from optimisers import (
     ALL,
     METHODS,
@@ -46,7 +47,6 @@ from optimisers import (
     NETWORKS,
     R_RANDOM,
     SEARCHES,
-    TWO_DT,
     best_random,
     gradient_recipe,
     settings_to_try,
@@ -55,16 +55,12 @@ from optimisers import (
 from stored import save_json
 
 import lateral
-from lateral.evaluation import TOLERANCE
-from lateral.plotting import COLOURS, Figure
+from lateral.equal_work import plot_equal_work, stored_runs, that_counts
 
-RESULTS, FIGURE = Path(__file__).with_name("compare.json"), Path(__file__).parents[1] / "docs" / "compare.png"
+FIGURE = Path(__file__).parents[1] / "docs" / "compare.png"
 R_CHECKPOINT, R_FINAL = 4000, 20_000
 TUNING_SEEDS = (100, 101)
 TUNING_SHARE = {method: 1.0 if method in SEARCHES else 0.25 for method in METHODS}  # of the budget
-LAST = ("utility", "utility_refined", "utility_40", "alternation", "seconds")  # of a table's row
-SAME = 0.005  # utilities that differ by less are called level
-KINDS = tuple(method for method in ALL if not method.endswith(TWO_DT))  # each has a colour
 
 
 # --- one run
@@ -156,7 +152,7 @@ def run_all(tasks: dict, workers: int):
             yield futures[future], future.result()
 
 
-# --- what is stored, printed and drawn
+# --- what is stored
 
 
 def save(results: dict, path: Path) -> None:
@@ -165,113 +161,10 @@ def save(results: dict, path: Path) -> None:
     save_json(path, results)
 
 
-def rows(results: dict):
-    """`(method, parametrisation, entries over seeds)` of what is stored, in the order of the methods."""
-    for method, network in itertools.product(ALL, NETWORKS):
-        entries = list(results["runs"].get(f"{method}, {network}", {}).values())
-        if entries:
-            yield method, network, entries
-
-
-def known(values) -> list:
-    return [value for value in values if value is not None]
-
-
-def median_of(values) -> float:
-    values = known(values)
-    return float(np.median(values)) if values else np.nan
-
-
-def lowest_of(values) -> float:
-    return min(known(values), default=np.nan)
-
-
-def that_counts(point) -> float:
-    """The lower of U at dt and at dt/4: what is there at one of them only belongs to the integrator."""
-    return min(point["utility"], point["utility_refined"])
-
-
 def of_pattern(entry) -> float:
     """What counts at the end, or 0 where it is not that of a pattern: a consensus has a high U too."""
     end = entry["points"][-1]
     return that_counts(end) * (end["alternation"] >= 0.8)
-
-
-def table(results: dict) -> str:
-    lines = [
-        "| method | f is a | patterns | U, lower of dt and dt/4: median | worst | best checkpoint | at dt: median "
-        f"| at dt/4: median | seeds that change by more than {TOLERANCE} | at dt/40: median | worst | alternation | s |"
-    ]
-    lines.append("|---" * 13 + "|")
-    for method, network, entries in rows(results):
-        last = {name: [entry["points"][-1].get(name) for entry in entries] for name in LAST}
-        seconds = median_of(last["seconds"])
-        patterns = sum(of_pattern(entry) > 0 for entry in entries)
-        lower = [that_counts(entry["points"][-1]) for entry in entries]
-        # What stopping early could have saved, seen with hindsight and at no cost.
-        highest = [max(map(that_counts, entry["points"])) for entry in entries]
-        exploit = np.abs(np.subtract(last["utility"], last["utility_refined"])) > TOLERANCE
-        lines.append(
-            f"| {method} | {network} | {patterns} of {len(entries)} | {median_of(lower):.3f} | {min(lower):.3f} "
-            f"| {median_of(highest):.3f} | {median_of(last['utility']):.3f} | {median_of(last['utility_refined']):.3f} "
-            f"| {exploit.sum()} | {median_of(last['utility_40']):.3f} | {lowest_of(last['utility_40']):.3f} "
-            f"| {median_of(last['alternation']):.2f} "
-            f"| {'–' if np.isnan(seconds) else f'{seconds:.1f}'} |"
-        )
-    return "\n".join(lines)
-
-
-def finding(finals: dict[str, float]) -> str:
-    """Who is ahead, in words, from the median utilities at the end."""
-    order = sorted(finals, key=finals.get, reverse=True)
-    ahead = [method for method in order if finals[order[0]] - finals[method] < SAME]
-    behind = order[len(ahead) :]
-    reached = f"{finals[ahead[-1]]:.3f} to {finals[ahead[0]]:.3f}" if len(ahead) > 1 else f"{finals[ahead[0]]:.3f}"
-    text = f"{' and '.join(ahead)} {'reach' if len(ahead) > 1 else 'reaches'} {reached} bits per cell"
-    return text + (f", {behind[0]} {finals[behind[0]]:.3f}" if behind else "")
-
-
-def draw(results: dict, path: Path) -> None:
-    finals = {network: {} for _, network, _ in rows(results)}
-    figure = Figure(figsize=(11.0, 0.75 + 3.4 * len(finals)), layout="constrained")
-    axes = figure.subplots(len(finals), 2, sharey=True, sharex="col", squeeze=False)
-    for method, network, entries in rows(results):
-        # Only runs that stop where the others do; a run with another budget has other checkpoints.
-        n_points = min(len(entry["points"]) for entry in entries)
-        points = [entry["points"][-n_points:] for entry in entries]
-        utility = np.array([[that_counts(p) for p in of_seed] for of_seed in points])
-        finals[network][method] = float(np.median(utility[:, -1]))
-        name = f"{method} ({len(entries)})"
-        colour, row = COLOURS[KINDS.index(method.removesuffix(TWO_DT))], list(finals).index(network)
-        line = "--" if method.endswith(TWO_DT) else "-"
-        for ax, quantity in zip(axes[row], ("work", "seconds"), strict=True):
-            x = [median_of(of_seed[i][quantity] for of_seed in points) for i in range(n_points)]
-            if np.isnan(x).any():
-                continue  # run by several workers, hence without seconds
-            low, middle, high = np.quantile(utility, (0.0, 0.5, 1.0), axis=0)
-            if method == "recipe":
-                ax.errorbar(x, middle, (middle - low, high - middle), fmt="*", ms=13, capsize=3, color=colour)
-                ax.plot([], [], "*", ms=11, color=colour, label=name)
-            else:
-                ax.plot(x, middle, line, marker="o", ms=3.5, color=colour, label=name)
-                ax.fill_between(x, low, high, color=colour, alpha=0.1, lw=0)
-    for (network, of_network), pair in zip(finals.items(), axes, strict=True):
-        for ax, xlabel in zip(pair, ("simulated cell updates", "time (s)"), strict=True):
-            ax.set(
-                xscale="log" if ax.lines else "linear", xlabel=xlabel, ylabel="U, lower of dt and dt/4 (bits per cell)"
-            )
-            ax.spines[["top", "right"]].set_visible(False)
-        pair[0].set_title(f"f is a {network}: {finding(of_network)}", loc="left", fontsize=10)
-        pair[1].legend(
-            *pair[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
-        )
-    works = [entry["points"][-1]["work"] / 1e9 for *_, entries in rows(results) for entry in entries]
-    spent = " to ".join(dict.fromkeys(f"{work:.3g}" for work in (min(works), max(works))))
-    figure.suptitle(
-        f"{spent} billion cell updates for each, median over the seeds in brackets; "
-        "bands and bars from the worst seed to the best"
-    )
-    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -283,10 +176,10 @@ def main() -> None:
     parser.add_argument("--budget", type=float, help="cell updates; by default the median of the recipe")
     parser.add_argument("--missing", action="store_true", help="only runs that are not stored with these settings")
     parser.add_argument("--workers", type=int, default=1, help="processes; seconds are stored by one only")
-    parser.add_argument("--figure-only", action="store_true", help="run nothing")
+    parser.add_argument("--figure-only", action="store_true", help="run nothing, draw and write again what is stored")
     parser.add_argument("--quick", action="store_true", help="a tiny budget and files in the temp folder, as a trial")
     options = parser.parse_args()
-    path, figure, n_checkpoints = RESULTS, FIGURE, 8
+    path, figure, n_checkpoints = tables.COMPARE, FIGURE, 8
     if options.quick:
         path, figure = (Path(tempfile.gettempdir()) / f"quick-{file.name}" for file in (path, figure))
         options.budget, n_checkpoints = options.budget or 1.2e9, 3
@@ -316,7 +209,8 @@ def main() -> None:
         cases = [case for case in cases if case[1] != "recipe"]
         budget = options.budget
         if cases and budget is None:
-            works = [e["points"][-1]["work"] for m, _, entries in rows(results) if m == "recipe" for e in entries]
+            stored = stored_runs(results["runs"], list(NETWORKS))
+            works = [e["points"][-1]["work"] for method, _, entries in stored if method == "recipe" for e in entries]
             if not works:
                 parser.error("no run of the recipe is stored: run --methods recipe first, or give --budget")
             budget = float(np.median(works))
@@ -340,9 +234,11 @@ def main() -> None:
             {("runs", row, str(s)): (m, f, s, results["best"][row], budget, n_checkpoints) for row, m, f in cases
              for s in seeds}
         )  # fmt: skip
-    print(table(results))
+    print(tables.compare(results, details=True))
     if results["runs"]:
-        draw(results, figure)
+        plot_equal_work(results["runs"], list(NETWORKS)).savefig(figure, dpi=120)
+        if not options.quick:
+            tables.write_tables("benchmarks/compare.py")
 
 
 if __name__ == "__main__":

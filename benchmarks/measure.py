@@ -2,29 +2,30 @@
 
     python benchmarks/measure.py                 # everything, about an hour and a half on two cores
     python benchmarks/measure.py main --seeds 3  # one group, fewer seeds
+    python benchmarks/measure.py --tables        # measures nothing; only writes the tables again
 
 Every run is trained from its seed and evaluated on 20,000 fresh replicates, at the time step and at a quarter of it.
 A row gives the median and the worst over the seeds that made a pattern (alternation >= 0.8), and names how many did
-not: those with a high utility are consensus. Prints a Markdown table and writes `benchmarks/results.json`.
+not: those with a high utility are consensus. Prints a Markdown table, writes `benchmarks/results.json`, and at the end
+the tables of README.md and BACKPROP_GUIDE.md that are made of it (`tables.py`).
 """
 
 import argparse
 import json
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import optax
 from stored import save_json
+from tables import PATTERN_HEADS, RECIPE, RESULTS, patterns, write_tables
 
 from lateral import MLP, DeadBand, RBFNetwork, Score, TanhInhibition
 from lateral.cli import initial_scores, train_and_evaluate
 
-RESULTS = Path(__file__).with_name("results.json")
 GUIDE = ("backprop", "guide")
 PATHWISE = ("backprop", "pathwise")
-SCORE = ("backprop", "recipe")
+SCORE = ("score", "recipe")
 TISSUE = {"objective": "tissue"}
 
 SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5, "warm": 5}
@@ -43,7 +44,7 @@ GROUPS = {
         "evolution, guide": ("evolution", "guide", {}),
         "backprop, guide (literal)": (*GUIDE, {}),
         "backprop, pathwise": (*PATHWISE, {}),
-        "backprop, recipe, patterns within the tissue": (*SCORE, TISSUE),
+        RECIPE: (*SCORE, TISSUE),
         "evolution, recipe, work of the pathwise backprop": ("evolution", "recipe", {"n_generations": 46}),
     },
     "guide": {
@@ -135,15 +136,9 @@ def measure(method: str, preset: str, changes: dict | Callable, seeds: int) -> d
 
 
 def summary(row: dict) -> str:
-    utility, alternation = np.array(row["utility"]), np.array(row["alternation"])
-    pattern = alternation >= 0.8
-    consensus = (~pattern) & (utility > 0.3)
-    refined = np.abs(utility - np.array(row["utility_refined"])).max()
-    of_patterns = f"{np.median(utility[pattern]):.3f} | {utility[pattern].min():.3f}" if pattern.any() else "– | –"
-    return (
-        f"{np.median(utility):.3f} | {pattern.sum()} | {of_patterns} | {consensus.sum()} "
-        f"| {refined:.3f} | {np.median(row['seconds']):.1f}"
-    )
+    row = {name: np.array(values) for name, values in row.items()}
+    refined = np.abs(row["utility"] - row["utility_refined"]).max()
+    return " | ".join([*patterns(row), f"{refined:.3f}", f"{np.median(row['seconds']):.1f}"])
 
 
 def main() -> None:
@@ -152,15 +147,16 @@ def main() -> None:
     parser.add_argument("--row", metavar="TEXT", help="only rows whose name contains this")
     parser.add_argument("--missing", action="store_true", help="only rows that results.json does not hold yet")
     parser.add_argument("--seeds", type=int, help=f"seeds 0 to SEEDS - 1; by default {SEEDS}")
+    parser.add_argument("--tables", action="store_true", help="measure nothing, only write the tables again")
     options = parser.parse_args()
     unknown = set(options.groups) - set(GROUPS)
     if unknown:
         parser.error(f"no group {sorted(unknown)[0]!r}: choose from {', '.join(GROUPS)}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     warnings.simplefilter("ignore")  # U at dt/4 stands in the table
-    for group in options.groups or GROUPS:
-        print(f"\n| {group} | median U | patterns | their median U | worst | consensus | largest change at dt/4 | s |")
-        print("|---|---|---|---|---|---|---|---|")
+    for group in [] if options.tables else options.groups or GROUPS:
+        heads = [group, *PATTERN_HEADS, "largest change at dt/4", "s"]
+        print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
         for label, (method, preset, changes) in GROUPS[group].items():
             if options.missing and label in results.get(group, {}):
                 continue
@@ -170,6 +166,7 @@ def main() -> None:
             results.setdefault(group, {})[label] = row
             save_json(RESULTS, results)
             print(f"| {label} | {summary(row)} |", flush=True)
+    write_tables("benchmarks/measure.py")
 
 
 if __name__ == "__main__":

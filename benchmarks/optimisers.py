@@ -16,7 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import lateral
-from lateral.gradients import Combination, Pathwise, Score
+from lateral.training.estimators import Combination, Pathwise, Score
 
 MODEL = lateral.Model(
     n_cells=7, n_steps=1000, dt=0.01, noise_strength=0.1, objective="tissue", relaxation="bernoulli", n_replicates=256
@@ -68,7 +68,7 @@ def simulations(n_replicates: int) -> int:
 
 def gradient_recipe(seed: int, network) -> tuple[lateral.Run, int]:
     """The recommended trainer, as a user calls it; the run and its work."""
-    model, settings = lateral.preset("backprop", "recipe", objective="tissue", network=network)
+    model, settings = lateral.preset("score", objective="tissue", network=network)
     run = lateral.train_restarts(model, key=jax.random.key(seed), **settings)
     return run, int(run.settings["cell_updates"])
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 import lateral
-from lateral.noise import _SINE
+from lateral.engine.noise import SINE_COEFFICIENTS
 
 DT, NOISE_STRENGTH = 0.01, 0.1
 
@@ -217,9 +217,9 @@ def _threefry_13(key, step, index):
 @numba.njit(inline="always", fastmath=True)
 def _cosine(word):
     y = np.float32(0.25) - abs(np.float32(np.int32(word))) * np.float32(2.0**-32)
-    square, series = y * y, np.float32(_SINE[-1])
-    for i in range(len(_SINE) - 2, -1, -1):
-        series = series * square + np.float32(_SINE[i])
+    square, series = y * y, np.float32(SINE_COEFFICIENTS[-1])
+    for i in range(len(SINE_COEFFICIENTS) - 2, -1, -1):
+        series = series * square + np.float32(SINE_COEFFICIENTS[i])
     return y * series
 
 

@@ -24,15 +24,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import peers
+import tables
 from stored import save_json
 
 import lateral
-from lateral import engine
+from lateral.network import locate, take
 from lateral.plotting import new_figure
 
 HERE = Path(__file__).parent
-RESULTS, FIGURE, README = HERE / "speed.json", HERE.parent / "docs" / "speed.png", HERE.parent / "README.md"
-MARKS = ("<!-- benchmarks/speed.py -->", "<!-- end -->")
+FIGURE = HERE.parent / "docs" / "speed.png"
 KEY = jax.random.key(0)
 TISSUE = dict(dt=peers.DT, noise_strength=peers.NOISE_STRENGTH)
 NETWORK = lateral.MLP(max_rate=5.0)
@@ -125,16 +125,19 @@ def forward(n_replicates: int, n_cells: int, rounds: int, names: tuple[str, ...]
 
 @partial(jax.jit, static_argnums=2)
 def _bound(increments, pairs, n_steps):
-    """The loop of the engine with everything but its noise."""
-    drift = engine._lookup(increments)
+    """The loop of the engine with everything but its noise: pairs of replicates, and f dt looked up in a table."""
+    rises, row = increments[1:] - increments[:-1], lateral.Row(pairs.shape[0])
+
+    def moved(states, neighbours):
+        knot, weight = locate(increments, neighbours)
+        return jnp.clip(states + take(increments, knot) + weight * take(rises, knot), 0.0, 1.0)
 
     def step(carry, _):
         pairs, neighbours = carry
-        pairs = engine._clip(engine._move(drift, pairs, neighbours, jnp.zeros_like(pairs)))
-        return (pairs, engine._neighbours(pairs, "free", jnp.float32(0.0))), None
+        pairs = jax.lax.complex(moved(pairs.real, neighbours.real), moved(pairs.imag, neighbours.imag))
+        return (pairs, row.linear(pairs)), None
 
-    carry = (pairs, engine._neighbours(pairs, "free", jnp.float32(0.0)))
-    return jax.lax.scan(step, carry, None, length=n_steps)[0][0]
+    return jax.lax.scan(step, (pairs, row.linear(pairs)), None, length=n_steps)[0][0]
 
 
 def _epoch(name: str, n_replicates: int, hidden_dims=(8, 8), work: float = 1.0) -> Contestant:
@@ -247,34 +250,6 @@ def knots(seeds: int = 10) -> dict:
 # --- what is printed and written
 
 
-def ratio(entry) -> str:
-    if not isinstance(entry, dict):
-        return str(entry or "–")
-    median, low, high = entry["ratio"]
-    digits = 0 if median >= 20 else 1
-    return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
-
-
-def table(results: dict) -> str:
-    peers_ = ["plain JAX", "diffrax, unsafe path", "diffrax, virtual tree", "Numba, addressed noise"]
-    peers_ += ["Numba, noise with a state", "NumPy"]
-    lines = ["| one simulation | lateral, million updates a second | " + " | ".join(peers_) + " |"]
-    lines.append("|---" * (len(peers_) + 2) + "|")
-    for size, row in results["forward"].items():
-        cells = [f"{1e-6 / row['lateral']['seconds']:.0f}", *(ratio(row.get(name)) for name in peers_)]
-        lines.append(f"| {size} | " + " | ".join(cells) + " |")
-    lines += ["", "| training | lateral | plain JAX takes |", "|---|---|---|"]
-    for name, row in results["training"].items():
-        ours, *others = row.values()
-        lines.append(f"| {name} | {1e3 * ours['seconds'] * row_work(name):.1f} ms | {ratio(others[0])} times as long |")
-    return "\n".join(lines)
-
-
-def row_work(name: str) -> int:
-    """Times of epochs are stored for each replicate."""
-    return int(name.split("R = ")[1].split(" ")[0].replace(",", "")) if "epoch" in name else 1
-
-
 def draw(results: dict):
     rows = results["forward"]
     times_plain = [row["plain JAX"]["ratio"][0] for row in rows.values() if isinstance(row.get("plain JAX"), dict)]
@@ -324,13 +299,11 @@ def main() -> None:
     for name in ("training", "widths", "growth", "knots"):
         if name in results:
             print(name, json.dumps(results[name], indent=1), flush=True)
-    print(table(results))
+    print(tables.speed(results))
     if not quick:
-        save_json(RESULTS, results)
+        save_json(tables.SPEED, results)
         draw(results)
-        before, rest = README.read_text().split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        README.write_text(f"{before}{MARKS[0]}\n{table(results)}\n{MARKS[1]}{after}")
+        tables.write_tables("benchmarks/speed.py")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,19 @@
 """How tissues learn to pattern themselves: cells that see only their neighbours, and how to train their rule.
 
-One file for each notebook: `dynamics` (01), `utility` (02), `network` (03), `evolution` (04), `backprop` (05);
-`step`, `engine` and `noise` are how the dynamics are computed; `gradients` estimate how the utility changes with the
-rule, `restarts` train many random networks and keep the best, `session` advances a training by hand; `model` holds the
-settings that all trainers share, `evaluation` measures a trained rule on fresh replicates, `runs` saves it. `plotting`
-and `widgets` are imported by name, since the core needs neither matplotlib nor ipywidgets.
+One file for each notebook: `dynamics` (01), `utility` (02), `network` (03), `evolution` (04), `backprop` (05). A model
+is a tissue (`geometry`, `tissue`), a network, a `readout` of fates and an `objective`; `engine` simulates it,
+`training` trains it, `evaluation` measures what came out, `runs` saves it. `plotting` and `widgets` are imported by
+name, since the core needs neither matplotlib nor ipywidgets.
 """
 
 from importlib.metadata import version
 
-from lateral.backprop import (
-    NOISE_CURRICULA,
-    TrainingDiverged,
-    compute_loss,
-    make_train_step,
-    train_backprop,
-    train_step,
-)
+from lateral.backprop import compute_loss, make_train_step, train_backprop, train_step
 from lateral.dynamics import neighbour_mean, run_multiple_replicates, run_trajectories
+from lateral.engine import Numerics
 from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
 from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
-from lateral.gradients import Combination, FiniteDifferences, Pathwise, Score
+from lateral.geometry import Geometry, Graph, Pinned, Ring, Row
 from lateral.model import Model
 from lateral.network import (
     HIDDEN_DIMS,
@@ -30,26 +23,33 @@ from lateral.network import (
     RegulatoryFunction,
     Table,
     TanhInhibition,
-    fit_network,
     tabulate,
 )
 from lateral.presets import preset
-from lateral.restarts import train_restarts
+from lateral.readout import (
+    Readout,
+    compute_bernoulli_utility,
+    compute_pairwise_utility,
+    compute_soft_utility,
+    soften_fates,
+)
 from lateral.runs import Run, load_run, save_run
-from lateral.session import TrainingSession
+from lateral.tissue import Tissue
+from lateral.training.driver import TrainingDiverged, train
+from lateral.training.estimators import Combination, FiniteDifferences, Pathwise, Score
+from lateral.training.fit import fit_network
+from lateral.training.restarts import train_restarts
+from lateral.training.schedule import NOISE_CURRICULA
+from lateral.training.session import TrainingSession
 from lateral.utility import (
     UndersampledWarning,
     UtilityEstimate,
     alternation,
     apply_threshold,
-    compute_bernoulli_utility,
     compute_hard_utility,
-    compute_pairwise_utility,
-    compute_soft_utility,
     correlational_information,
     estimate_utility,
     positional_information,
-    soften_fates,
 )
 
 __version__ = version("lateral")
@@ -64,15 +64,23 @@ __all__ = [
     "EvolutionState",
     "EvolutionStrategy",
     "FiniteDifferences",
+    "Geometry",
+    "Graph",
     "Model",
+    "Numerics",
     "Pathwise",
+    "Pinned",
     "RBFNetwork",
+    "Readout",
     "RegulatoryFunction",
+    "Ring",
+    "Row",
     "Run",
     "Score",
     "Table",
     "TanhInhibition",
     "TimeStepWarning",
+    "Tissue",
     "TrainingDiverged",
     "TrainingSession",
     "UndersampledWarning",
@@ -99,8 +107,14 @@ __all__ = [
     "save_run",
     "soften_fates",
     "tabulate",
+    "train",
     "train_backprop",
     "train_evolution",
     "train_restarts",
     "train_step",
 ]
+
+
+def __dir__() -> list[str]:
+    """What a user needs, and no more: completion shows these."""
+    return sorted([*__all__, "__version__"])

@@ -1,13 +1,14 @@
-"""Command line: train, evaluate, score and plot without a browser.
+"""Command line: train, evaluate, score your own fates and plot without a browser.
 
-    python -m lateral train backprop --out run.npz --seed 3
-    python -m lateral train backprop --out more.npz --initial run.npz --objective tissue
+    python -m lateral train score --objective tissue --out run.npz --seed 3
+    python -m lateral train score --objective tissue --out more.npz --initial run.npz
     python -m lateral evaluate run.npz --noise-strength 0.2
-    python -m lateral score fates.csv
+    python -m lateral utility fates.csv
     python -m lateral plot run.npz --out figure.pdf
 
 Each command prints one JSON line on stdout; progress and warnings go to stderr. Exit status: 0, or 2 with one line
-on stderr for bad input, or 1 when training diverged (the run up to there is saved).
+on stderr for bad input, or 1 when training diverged (the run up to there is saved). The options are those of the
+settings classes: their help and choices stand there.
 """
 
 import argparse
@@ -25,52 +26,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from lateral._checks import BOUNDARIES
-from lateral.backprop import NOISE_CURRICULA, TrainingDiverged
 from lateral.evaluation import Evaluation, evaluate, what_was_found
-from lateral.evolution import EvolutionStrategy
-from lateral.gradients import ESTIMATORS
-from lateral.model import OBJECTIVES, RELAXATIONS, final_states, hard_scores
-from lateral.network import RegulatoryFunction, fit_network
-from lateral.presets import METHODS, PRESETS, preset, trainer
+from lateral.fields import options_of
+from lateral.files import whole_file
+from lateral.geometry import BOUNDARIES
+from lateral.model import Model, final_states, scores_of
+from lateral.network import MLP, RegulatoryFunction
+from lateral.presets import METHODS, RenamedWarning, preset, settings_classes, trainer
+from lateral.readout import Readout
 from lateral.runs import Run, load_run, save_run
+from lateral.tissue import Tissue
+from lateral.training.driver import TrainingDiverged
+from lateral.training.estimators import ESTIMATORS
+from lateral.training.fit import fit_network
 from lateral.utility import UndersampledWarning, estimate_utility
 
-__all__ = ["main"]
+__all__ = ["initial_scores", "main", "train_and_evaluate"]
 
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
-
-# Options that set a field of `Model`: name, type, help.
-_MODEL_OPTIONS = (
-    ("n-cells", int, "cells in the row"),
-    ("n-steps", int, "time steps of the simulation"),
-    ("dt", float, "time step"),
-    ("noise-strength", float, "noise per square root of time"),
-    ("edge-value", float, "fixed neighbour of a pinned row, in [0, 1]"),
-    ("threshold", float, "fate 1 means state >= threshold"),
-)
-_TRAINING_OPTIONS = {
-    "evolution": (
-        ("n-generations", int, "generations"),
-        ("population-size", int, "networks in a generation"),
-        ("n-parents", int, "networks that survive"),
-        ("mutation-strength", float, "standard deviation of a mutation"),
-    ),
-    "backprop": (
-        ("n-epochs", int, "epochs"),
-        ("n-candidates", int, "random networks that are scored"),
-        ("n-restarts", int, "best of them that are explored"),
-        ("n-survivors", int, "best of those that are trained on"),
-        ("n-exploration", int, "epochs of exploration"),
-        ("learning-rate", float, "Adam's step at the start"),
-        ("clip-norm", float, "bound on the norm of the gradient"),
-        ("n-batches", int, "independent ensembles for one gradient"),
-        ("n-training-steps", int, "time steps simulated while training"),
-        ("soft-bandwidth", float, "bandwidth of the kernel of the soft utility"),
-        ("soft-width", float, "width of the soft fates"),
-    ),
-}
-_STRATEGY = ("population_size", "n_parents", "mutation_strength")
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -107,7 +80,7 @@ def _train(method: str, preset_name: str, out: Path, seed: int, initial: Path | 
     save_run(out, run)
     if error is not None:
         print(f"lateral train: {error}", file=sys.stderr)
-    line = {"out": str(out), "method": method, "seed": seed, "seconds": round(seconds, 3)}
+    line = {"out": str(out), "method": run.method, "seed": seed, "seconds": round(seconds, 3)}
     line |= {} if initial is None else {"initial": str(initial)}
     numbers = _numbers(result, ("utility", "utility_se", "alternation", "utility_refined"))
     found = {"found": what_was_found(result.utility, result.alternation)}
@@ -118,9 +91,9 @@ def initial_scores(run: Run) -> dict[str, float]:
     """Hard utility and alternation, on 20,000 replicates, of the network that a run started from."""
     if run.initial_params is None:
         return {}
-    model = dataclasses.replace(run.model, n_replicates=20_000)
+    model = run.model.changed(n_replicates=20_000)
     states = final_states(run.initial_regulatory_function, model, _key(run.seed))
-    return {f"initial_{name}": round(float(value), 6) for name, value in hard_scores(states, model).items()}
+    return {f"initial_{name}": round(float(value), 6) for name, value in scores_of(states, model).items()}
 
 
 def train_and_evaluate(
@@ -133,13 +106,11 @@ def train_and_evaluate(
     Returns:
         The run, its evaluation, the seconds that training took (compilation included), and the error if it diverged.
     """
-    strategy = {name: changes.pop(name) for name in _STRATEGY if name in changes}
-    if strategy:
-        changes["strategy"] = EvolutionStrategy(**strategy)
     if isinstance(changes.get("gradient"), str):
         changes["gradient"] = ESTIMATORS[changes["gradient"]]()
     model, settings = preset(method, preset_name, **changes)
-    train = trainer(method, preset_name)
+    with warnings.catch_warnings(action="ignore", category=RenamedWarning):  # said once, by the preset
+        train = trainer(method, preset_name)
     train_key, test_key = jax.random.split(_key(seed))
     start, diverged = time.perf_counter(), None
     if initial is not None:
@@ -177,7 +148,7 @@ def _evaluate(run_file: Path, n_replicates: int, seed: int, **changes) -> tuple[
     return line | _numbers(result, names), 0
 
 
-def _score(fates_file: Path, boundary: str) -> tuple[dict, int]:
+def _utility(fates_file: Path, boundary: str) -> tuple[dict, int]:
     estimate = estimate_utility(_read_fates(fates_file), boundary)
     fates = {name: value.item() for name, value in estimate._asdict().items()}
     if not np.isfinite(fates["utility_se"]):
@@ -196,16 +167,17 @@ def _plot(run_file: Path, out: Path, seed: int) -> tuple[dict, int]:
     run = load_run(run_file)
     from lateral.plotting import plot_run  # matplotlib is slow to import
 
-    temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
-    try:
-        plot_run(run, key=_key(seed)).savefig(temporary)
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(out) as file:
+        plot_run(run, key=_key(seed)).savefig(file, format=out.suffix.lower().removeprefix("."))
     return {"run": str(run_file), "out": str(out)}, 0
 
 
-_COMMANDS = {"train": _train, "evaluate": _evaluate, "score": _score, "plot": _plot}
+def _score(**options) -> tuple[dict, int]:
+    warnings.warn("`lateral score` is `lateral utility` now", RenamedWarning, stacklevel=1)
+    return _utility(**options)
+
+
+_COMMANDS = {"train": _train, "evaluate": _evaluate, "utility": _utility, "score": _score, "plot": _plot}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -214,37 +186,19 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a network and save the run")
     methods = train.add_subparsers(dest="method", required=True, metavar="{" + ",".join(METHODS) + "}")
-    for method in METHODS:
-        sub = methods.add_parser(method, help=f"train by {method}")
-        sub.add_argument("--out", type=Path, required=True, metavar="RUN.npz", help="file for the run")
-        sub.add_argument("--preset", dest="preset_name", choices=PRESETS, default="recipe")
-        sub.add_argument("--seed", type=int, default=0)
-        sub.add_argument(
-            "--initial", type=Path, metavar="RUN.npz", help="start from the rule of this run, not at random"
-        )
-        _add(sub, [*_MODEL_OPTIONS, ("n-replicates", int, "tissues per utility")])
-        _add(sub, _TRAINING_OPTIONS[method])
-        sub.add_argument("--boundary", choices=BOUNDARIES)
-        sub.add_argument("--start", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the initial states")
-        sub.add_argument("--objective", choices=OBJECTIVES, help="utility of the ensemble, or inside each tissue")
-        sub.add_argument("--hidden-dims", type=int, nargs="+", metavar="UNITS", help="units of each hidden layer")
-        sub.add_argument("--max-rate", type=_rate, help="bound on |f|, or none")
-        if method == "backprop":
-            sub.add_argument("--gradient", choices=tuple(ESTIMATORS), help="estimator of the gradient")
-            sub.add_argument("--relaxation", choices=RELAXATIONS)
-            sub.add_argument("--noise-curriculum", choices=tuple(NOISE_CURRICULA))
+    for method, presets in METHODS.items():
+        _add_training(methods.add_parser(method, help=f"train by {method}"), method, presets)
 
     sub = commands.add_parser("evaluate", help="utility of a saved run on fresh replicates")
     sub.add_argument("run_file", type=Path, metavar="RUN.npz")
     sub.add_argument("--n-replicates", type=int, default=20_000)
     sub.add_argument("--seed", type=int, default=1)
-    _add(sub, _MODEL_OPTIONS)
-    sub.add_argument("--boundary", choices=BOUNDARIES)
-    sub.add_argument("--start", type=float, nargs=2, metavar=("LOW", "HIGH"))
+    _add_settings(sub, Tissue, Readout)
 
-    sub = commands.add_parser("score", help="utility of your own fates")
-    sub.add_argument("fates_file", type=Path, metavar="FATES.csv", help="0 and 1; rows: tissues, columns: cells")
-    sub.add_argument("--boundary", choices=BOUNDARIES, default="free")
+    for name, text in (("utility", "utility of your own fates"), ("score", "the same, as it was called before")):
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("fates_file", type=Path, metavar="FATES.csv", help="0 and 1; rows: tissues, columns: cells")
+        sub.add_argument("--boundary", choices=tuple(BOUNDARIES), default="free")
 
     sub = commands.add_parser("plot", help="figure of a saved run")
     sub.add_argument("run_file", type=Path, metavar="RUN.npz")
@@ -253,9 +207,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(parser, options) -> None:
-    for name, kind, text in options:
-        parser.add_argument(f"--{name}", type=kind, help=text)
+def _add_training(sub, method: str, presets: tuple[str, ...]) -> None:
+    sub.add_argument("--out", type=Path, required=True, metavar="RUN.npz", help="file for the run")
+    sub.add_argument("--preset", dest="preset_name", choices=presets, default="recipe")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--initial", type=Path, metavar="RUN.npz", help="start from the rule of this run, not at random")
+    # The recipe of `backprop` is that of `score`, as it was spelled before: so are its options.
+    others = settings_classes("score") if method == "backprop" else ()
+    _add_settings(sub, Model, *settings_classes(method), *others)
+    sub.add_argument("--hidden-dims", **dict(options_of(MLP))["hidden_dims"].option, help="units of each hidden layer")
+    sub.add_argument("--max-rate", type=_rate, help="bound on |f|, or none")
+    if method != "evolution":
+        sub.add_argument("--gradient", choices=tuple(ESTIMATORS), help="estimator of the gradient")
+
+
+def _add_settings(parser, *classes: type) -> None:
+    """An option for each setting, without a default: what is not given is left to the settings."""
+    for name, setting in options_of(*classes):
+        text = f"{setting.help} ({setting.range})" if setting.range else setting.help
+        parser.add_argument(f"--{name.replace('_', '-')}", **setting.option, help=text.replace("%", "%%"))
 
 
 def _rate(text: str) -> float:

@@ -5,7 +5,6 @@ many scores was also lucky. What counts is measured here, on replicates that no 
 and at a quarter of it.
 """
 
-import dataclasses
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -15,15 +14,18 @@ import jax
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from lateral._checks import check_callable, check_key
+from lateral.checks import check_callable, check_key
+from lateral.fields import documented, setting_names
 from lateral.model import Model, check_model, final_states, hard_objective
 from lateral.network import RegulatoryFunction
-from lateral.utility import UndersampledWarning, apply_threshold, estimate_utility
+from lateral.utility import UndersampledWarning, estimate_of_fates
 
 __all__ = [
+    "TOLERANCE",
     "Evaluation",
     "TimeStepWarning",
     "evaluate",
+    "fresh_estimates",
     "fresh_objective",
     "merit",
     "warn_of_time_step",
@@ -33,7 +35,7 @@ __all__ = [
 TOLERANCE = 0.02
 NOTHING = 0.1  # utility below it, in bits per cell: no information to speak of
 CONSENSUS = 0.25  # alternation below it: hardly any two neighbours differ
-N_KNOTS = 4097  # of f, tabulated once: an error below 1e-8 times the largest curvature of f
+FINE_KNOTS = 4097  # of f in an evaluation: an error below 1e-8 times the largest curvature of f
 
 
 class TimeStepWarning(UserWarning):
@@ -71,6 +73,7 @@ class Evaluation(NamedTuple):
     undersampled: bool
 
 
+@documented(Model, replaces=("network", "n_replicates"))
 def evaluate(
     f: Callable, model: Model | None = None, *, key: Array, n_replicates: int = 20_000, **settings
 ) -> Evaluation:
@@ -91,16 +94,12 @@ def evaluate(
     check_callable("f", f)
     check_key(key)
     model = Model() if model is None else check_model(model)
-    unknown = settings.keys() - {field.name for field in dataclasses.fields(Model)}
-    if unknown:
-        raise ValueError(f"unknown setting {sorted(unknown)[0]!r}: evaluate takes the settings of lateral.Model")
+    if unknown := settings.keys() - set(setting_names(Model)):
+        raise ValueError(f"unknown setting {min(unknown)!r}: evaluate takes the settings of lateral.Model")
     # How the training relaxed the fates plays no part, and must not limit the number of cells here.
-    own = {"n_knots": N_KNOTS} | settings | {"relaxation": "kernel"}
-    model = dataclasses.replace(model, n_replicates=n_replicates, **own)
-    coarse, fine = (
-        estimate_utility(apply_threshold(final_states(f, model, key, refine=refine), model.threshold), model.boundary)
-        for refine in (1, 4)
-    )
+    own = {"n_knots": FINE_KNOTS} | settings | {"relaxation": "kernel", "n_replicates": n_replicates}
+    model = model.changed(**own)
+    coarse, fine = fresh_estimates(f, model, key)
     result = Evaluation(
         **{name: value.item() for name, value in coarse._asdict().items()},
         utility_refined=fine.utility.item(),
@@ -112,6 +111,14 @@ def evaluate(
         message = f"{result.n_patterns} distinct patterns in {n_replicates} replicates: U is only an upper bound"
         warnings.warn(message, UndersampledWarning, stacklevel=2)
     return result
+
+
+def fresh_estimates(f: Callable, model: Model, key: Array) -> tuple:
+    """The estimated utility at the time step, and at a quarter of it on the same replicates and Brownian paths."""
+    return tuple(
+        estimate_of_fates(model.readout.fates(final_states(f, model, key, refine=refine)), model.geometry)
+        for refine in (1, 4)
+    )
 
 
 def what_was_found(utility: float, alternation: float) -> str:
@@ -137,7 +144,7 @@ def fresh_objective(params: Any, model: Model, key: Array, n_replicates: int) ->
 
     For decisions during training: which parameters to keep, which restart to go on with.
     """
-    model = dataclasses.replace(model, n_replicates=n_replicates)
+    model = model.changed(n_replicates=n_replicates)
     f = RegulatoryFunction(model.network, params)
     return tuple(hard_objective(final_states(f, model, key, refine=refine), model) for refine in (1, 4))
 

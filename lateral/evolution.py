@@ -11,28 +11,27 @@ sees new noise: parents are scored afresh, so that a lucky score does not surviv
         population = strategy.ask(state, ask_key)              # every leaf: (population, ...)
         state = strategy.tell(state, population, score(population))
 
-`train_evolution` runs this loop, a chunk of generations per jitted call.
+`train_evolution` runs this loop in the driver of all trainings, a chunk of generations per jitted call.
 """
 
-import dataclasses
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from lateral._checks import check_key, check_number, check_size
-from lateral._progress import chunks, scan_chunk
-from lateral._static import register_settings
-from lateral.model import Model, check_model, final_states, hard_objective, hard_scores
+from lateral.checks import check_key
+from lateral.fields import documented, number, recorded, settings, size, sort_settings
+from lateral.model import Model, check_model, final_states
 from lateral.network import RegulatoryFunction, initial_parameters
+from lateral.objective import hard_value
 from lateral.runs import Run
+from lateral.training.driver import Training, advance_to, as_floats
+from lateral.utility import hard_scores
 
-__all__ = ["EvolutionState", "EvolutionStrategy", "population_fitness", "train_evolution"]
+__all__ = ["EvolutionPlan", "EvolutionState", "EvolutionStrategy", "population_fitness", "train_evolution"]
 
 
 class EvolutionState(NamedTuple):
@@ -49,36 +48,32 @@ class EvolutionState(NamedTuple):
     generation: Int[Array, ""]
 
 
-@register_settings("population_size", "n_parents")
-@dataclass(frozen=True)
+@settings
 class EvolutionStrategy:
-    """Settings of the (mu + lambda) strategy.
+    """The (mu + lambda) strategy."""
 
-    Attributes:
-        population_size: networks scored in each generation, parents included.
-        n_parents: best networks that survive and are mutated, 1 <= n_parents < population_size.
-        mutation_strength: standard deviation of the Gaussian mutation of each parameter, > 0.
-    """
+    population_size: int = size(20, "networks scored in each generation, parents included", minimum=2)
+    n_parents: int = size(5, "best networks that survive and are mutated, fewer than the population")
+    mutation_strength: ArrayLike = number(0.1, "standard deviation of the mutation of each parameter", above=0.0)
 
-    population_size: int = 20
-    n_parents: int = 5
-    mutation_strength: ArrayLike = 0.1
+    method = "evolution"
+    unit = "generation"
+    steered = "mutation_strength"
 
-    def __post_init__(self):
-        check_size("population_size", self.population_size, 2)
-        check_size("n_parents", self.n_parents)
+    def check_together(self):
         if self.n_parents >= self.population_size:
             raise ValueError(f"n_parents must be below population_size = {self.population_size}, got {self.n_parents}")
-        check_number("mutation_strength", self.mutation_strength, above=0.0)
 
-    def init(self, network, key: Array) -> EvolutionState:
-        """A first population of independent random networks."""
+    def init(self, network, key: Array, params: Any = None) -> EvolutionState:
+        """A first population of independent random networks, or of `params` and mutants of them."""
+        if params is not None:
+            return self.init_around(params, key)
         keys = jax.random.split(check_key(key), self.population_size)
         return self._first(jax.vmap(partial(initial_parameters, network))(keys))
 
     def init_around(self, params: Any, key: Array) -> EvolutionState:
         """A first population of `params` itself and mutants of it."""
-        params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
+        params = as_floats(params)
         copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.population_size, *x.shape)), params)
         mutants = self._mutate(copies, check_key(key))
         return self._first(jax.tree.map(lambda old, new: new.at[0].set(old[0]), copies, mutants))
@@ -102,6 +97,25 @@ class EvolutionStrategy:
             raise ValueError(f"fitness must have shape ({self.population_size},), got {fitness.shape}")
         fitness = jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)
         return EvolutionState(population, fitness, state.generation + 1)
+
+    def step(self, state: EvolutionState, model: Model, key: Array) -> tuple[EvolutionState, dict[str, Array]]:
+        """One generation on fresh noise; recorded are the objectives, and U and alternation of the best network."""
+        ask_key, score_key = jax.random.split(key)
+        population = self.ask(state, ask_key)
+        fates = jax.vmap(lambda params: _fates(params, model, score_key))(population)
+        objective = jax.vmap(partial(hard_value, model.objective))(fates)
+        state = self.tell(state, population, objective)
+        best = jnp.argmax(state.fitness)
+        record = {"objective": objective[best], "mean_objective": jnp.mean(objective)}
+        return state, record | hard_scores(fates[best], model.geometry)
+
+    def params(self, state: EvolutionState) -> Any:
+        """Parameters of the network with the highest score of the last generation."""
+        return jax.tree.map(lambda x: x[jnp.argmax(state.fitness)], state.population)
+
+    def work(self, model: Model) -> int:
+        """Cell updates of one generation."""
+        return self.population_size * model.n_replicates * model.n_cells * model.n_steps
 
     def _first(self, population):
         return EvolutionState(population, jnp.full(self.population_size, -jnp.inf), jnp.zeros((), jnp.int32))
@@ -129,96 +143,66 @@ def population_fitness(
     return _population_fitness(population, model, check_key(key))
 
 
-def best_of(state: EvolutionState) -> Any:
-    """Parameters of the network with the highest score of the last generation."""
-    return jax.tree.map(lambda x: x[jnp.argmax(state.fitness)], state.population)
+@settings
+class EvolutionPlan:
+    """The generations of a training by evolution."""
+
+    n_generations: int = size(100, "generations")
+    n_final: int = size(1000, "replicates on which the last parents are scored once more, to return the best of them")
+    chunk_size: int = size(10, "generations per jitted call; only the progress bar sees it", recorded=False)
 
 
+@documented(EvolutionPlan, EvolutionStrategy)
 def train_evolution(
     model: Model | None = None,
     *,
     key: Array,
-    n_generations: int = 100,
     strategy: EvolutionStrategy | None = None,
     initial_params: Any = None,
-    n_final: int = 1000,
-    chunk_size: int = 10,
     progress: bool = False,
+    **settings_: Any,
 ) -> Run:
     """Evolve the network of `model` for a high hard utility.
 
     Args:
         model: what is trained; `Model()` by default.
         key: random key; the same key gives the same run, whatever the chunk size.
-        n_generations: generations, >= 1.
         strategy: sizes and mutation strength; by default 20 networks, 5 parents, strength 0.1.
         initial_params: start from mutants of these instead of random networks.
-        n_final: replicates on which the last parents are scored once more, to return the best of them.
-        chunk_size: generations per jitted call; only the progress bar sees it.
         progress: show a progress bar on stderr.
+        **settings_: settings of `EvolutionPlan` (`n_generations`, `n_final`, `chunk_size`) and of the strategy.
 
     Returns:
-        A `Run` whose history holds, for each generation, `best_utility`, `mean_utility` (both at
-        `model.n_replicates`, hence biased upward) and the `alternation` of the best.
+        A `Run` whose history holds, for each generation, the `objective` of the best network and the
+        `mean_objective` of all, and `utility` and `alternation` of the best; all at `model.n_replicates`, hence biased
+        upward.
     """
     model = Model() if model is None else check_model(model)
     strategy = EvolutionStrategy() if strategy is None else strategy
     if not isinstance(strategy, EvolutionStrategy):
         raise ValueError(f"strategy must be a lateral.EvolutionStrategy, got {strategy!r}")
-    n_generations = check_size("n_generations", n_generations)
-    n_final = check_size("n_final", n_final)
-    chunk_size = check_size("chunk_size", chunk_size)
+    plan, strategy = sort_settings(settings_, EvolutionPlan(), strategy, of="train_evolution")
     init_key, run_key, final_key = jax.random.split(check_key(key), 3)
-    if initial_params is None:
-        state = strategy.init(model.network, init_key)
-    else:
-        state = strategy.init_around(initial_params, init_key)
-
-    first_params = jax.tree.map(lambda x: x[0], state.population)
-    records = []
-    for generations in chunks(n_generations, chunk_size, progress, "generation"):
-        state, record = run_generations(state, strategy, model, run_key, generations)
-        records.append(jax.tree.map(lambda x, n=int((generations >= 0).sum()): np.asarray(x)[:n], record))
+    state = strategy.init(model.network, init_key, initial_params)
+    training = Training(strategy, model, state, run_key)
+    advance_to(training, plan.n_generations, chunk_size=plan.chunk_size, progress=progress)
+    state = training.state
     parents = jax.tree.map(lambda x: x[jnp.argsort(-state.fitness)[: strategy.n_parents]], state.population)
-    final_scores, _ = population_fitness(parents, dataclasses.replace(model, n_replicates=n_final), final_key)
-    best = int(jnp.argmax(final_scores))
-    return Run(
-        method="evolution",
-        params=jax.tree.map(lambda x: x[best], parents),
-        model=model,
-        settings={
-            "n_generations": n_generations,
-            "population_size": strategy.population_size,
-            "n_parents": strategy.n_parents,
-            "mutation_strength": float(strategy.mutation_strength),
-            "n_final": n_final,
-        },
-        history={name: np.concatenate([record[name] for record in records]) for name in records[0]},
-        initial_params=first_params,
-    )
+    scores, _ = population_fitness(parents, model.changed(n_replicates=plan.n_final), final_key)
+    final_work = strategy.n_parents * plan.n_final * model.n_cells * model.n_steps
+    work = training.n_done * strategy.work(model) + final_work
+    best = jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
+    return training.run(recorded(plan) | {"cell_updates": work}, params=best)
+
+
+def _fates(params, model, key):
+    return model.readout.fates(final_states(RegulatoryFunction(model.network, params), model, key))
 
 
 @jax.jit
 def _population_fitness(population, model, key):
     def score(params):
-        states = final_states(RegulatoryFunction(model.network, params), model, key)
-        return hard_objective(states, model), hard_scores(states, model)["alternation"]
+        fates = _fates(params, model, key)
+        return hard_value(model.objective, fates), hard_scores(fates, model.geometry)["alternation"]
 
     return jax.vmap(score)(population)
-
-
-@jax.jit
-def run_generations(state, strategy, model, key, generations):
-    def one_generation(state, generation):
-        ask_key, score_key = jax.random.split(jax.random.fold_in(key, generation))
-        population = strategy.ask(state, ask_key)
-        utility, alternation = _population_fitness(population, model, score_key)
-        best = jnp.argmax(utility)
-        record = {
-            "best_utility": utility[best],
-            "mean_utility": jnp.mean(utility),
-            "alternation": alternation[best],
-        }
-        return strategy.tell(state, population, utility), record
-
-    return scan_chunk(one_generation, state, generations, lambda _, generation: generation >= 0)

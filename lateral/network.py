@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from lateral._checks import check_callable, check_key, check_number, check_size
-from lateral._static import register_settings
+from lateral.checks import check_callable, check_key, check_size
+from lateral.fields import flag, number, settings, size, value
+from lateral.static import register_settings
 
 __all__ = [
     "HIDDEN_DIMS",
@@ -32,8 +32,12 @@ __all__ = [
     "RegulatoryFunction",
     "Table",
     "TanhInhibition",
-    "fit_network",
+    "check_network",
+    "checked_rate",
+    "initial_parameters",
+    "locate",
     "tabulate",
+    "take",
 ]
 
 HIDDEN_DIMS = (8, 8)
@@ -117,37 +121,39 @@ def checked_rate(f: Callable) -> Callable:
     return rate
 
 
-@register_settings("hidden_dims")
-@dataclass(frozen=True)
+def _hidden_dims(name: str, dims) -> tuple[int, ...]:
+    if isinstance(dims, str) or not hasattr(dims, "__iter__"):
+        raise ValueError(f"{name} must be a tuple of layer sizes such as (8, 8), got {dims!r}")
+    dims = tuple(check_size(f"{name}[{i}]", units) for i, units in enumerate(dims))
+    if not dims:
+        raise ValueError(f"{name} must name at least one hidden layer such as (8,), got ()")
+    return dims
+
+
+@settings
 class MLP:
     """Multilayer perceptron with tanh units, one number in, one out: `f(s̄)` from 97 weights at the default size.
 
     The neighbour mean moves mostly between 0.3 and 0.7, a poor input for tanh units; it is scaled to
     `input_scale (s̄ - input_centre)`, about -4 to 4.
-
-    Attributes:
-        hidden_dims: units of each hidden layer, at least one layer of at least one unit.
-        input_centre, input_scale: the network sees `input_scale * (s̄ - input_centre)`.
-        max_rate: bound on |f|, smoothly by `max_rate tanh(output / max_rate)`; None leaves f unbounded. With
-            |f| dt of order one an optimiser learns to exploit the time step instead of the tissue.
     """
 
-    hidden_dims: tuple[int, ...] = HIDDEN_DIMS
-    input_centre: ArrayLike = 0.5
-    input_scale: ArrayLike = 8.0
-    max_rate: ArrayLike | None = None
-
-    def __post_init__(self):
-        if isinstance(self.hidden_dims, str) or not hasattr(self.hidden_dims, "__iter__"):
-            raise ValueError(f"hidden_dims must be a tuple of layer sizes such as (8, 8), got {self.hidden_dims!r}")
-        dims = tuple(check_size(f"hidden_dims[{i}]", units) for i, units in enumerate(self.hidden_dims))
-        if not dims:
-            raise ValueError("hidden_dims must name at least one hidden layer such as (8,), got ()")
-        object.__setattr__(self, "hidden_dims", dims)
-        check_number("input_centre", self.input_centre)
-        check_number("input_scale", self.input_scale)
-        if self.max_rate is not None:
-            check_number("max_rate", self.max_rate, above=0.0)
+    hidden_dims: tuple[int, ...] = value(
+        HIDDEN_DIMS,
+        "units of each hidden layer, at least one layer of at least one unit",
+        _hidden_dims,
+        static=True,
+        option={"type": int, "nargs": "+", "metavar": "UNITS"},
+    )
+    input_centre: ArrayLike = number(0.5, "the network sees `input_scale (s̄ - input_centre)`")
+    input_scale: ArrayLike = number(8.0, "see `input_centre`")
+    max_rate: ArrayLike | None = number(
+        None,
+        "bound on |f|, smoothly by `max_rate tanh(output / max_rate)`; None leaves f unbounded. With |f| dt of order "
+        "one an optimiser learns to exploit the time step instead of the tissue",
+        above=0.0,
+        optional=True,
+    )
 
     def init(self, key: Array, bias_scale: float = 0.5) -> tuple[dict[str, Array], ...]:
         """Random parameters: weights of variance 1 / inputs, biases of standard deviation `bias_scale`.
@@ -172,8 +178,7 @@ class MLP:
         return _bounded((activity @ params[-1]["weights"] + params[-1]["biases"])[..., 0], self.max_rate)
 
 
-@register_settings("n_features", "odd")
-@dataclass(frozen=True)
+@settings
 class RBFNetwork:
     """Radial basis functions: one layer of Gaussian bumps that tile [0, 1], one weight each.
 
@@ -181,29 +186,20 @@ class RBFNetwork:
     for one stretch of s̄ leaves the others alone; the units of an `MLP` all reach across. The bumps are normalised to
     add up to 1 at each s̄ (Moody & Darken 1989), so that f lies between the weights of the two or three nearest.
 
-    Attributes:
-        n_features: bumps with equally spaced centres from 0 to 1, >= 2.
-        width: standard deviation of a bump in units of their spacing, > 0. Narrow bumps make steeper rules: the best
-            are among them, and those that exploit the time step.
-        odd: f(1 - s̄) = -f(s̄), with one weight for each pair of mirrored bumps. On and off are then exchangeable, as
-            they are in a tissue with free or circular ends that starts around the threshold 1/2: half as many
-            weights see twice as much signal each. Whether f inhibits or activates is still open. False learns a
-            rule that may prefer one fate, which a pinned row, or any other bias, asks for.
-        max_rate: bound on |f|, as in `MLP`.
+    With an odd rule on and off are exchangeable, as they are in a tissue with free or circular ends that starts around
+    the threshold 1/2: half as many weights see twice as much signal each. Whether f inhibits or activates is still
+    open. A rule that is not odd may prefer one fate, which a pinned row, or any other bias, asks for.
     """
 
-    n_features: int = 31
-    width: ArrayLike = 0.45
-    odd: bool = True
-    max_rate: ArrayLike | None = 5.0
-
-    def __post_init__(self):
-        check_size("n_features", self.n_features, 2)
-        check_number("width", self.width, above=0.0)
-        if not isinstance(self.odd, bool):
-            raise ValueError(f"odd must be True or False, got {self.odd!r}")
-        if self.max_rate is not None:
-            check_number("max_rate", self.max_rate, above=0.0)
+    n_features: int = size(31, "bumps with equally spaced centres from 0 to 1", minimum=2)
+    width: ArrayLike = number(
+        0.45,
+        "standard deviation of a bump in units of their spacing. Narrow bumps make steeper rules: the best are among "
+        "them, and those that exploit the time step",
+        above=0.0,
+    )
+    odd: bool = flag(True, "f(1 - s̄) = -f(s̄), with one weight for each pair of mirrored bumps")
+    max_rate: ArrayLike | None = number(5.0, "bound on |f|, as in `MLP`", above=0.0, optional=True)
 
     def smoothed(self) -> "RBFNetwork":
         """The network to explore with: two thirds as many bumps (21 for 31), as wide as their spacing."""
@@ -275,46 +271,3 @@ def initial_parameters(network, key: Array) -> Any:
     if not callable(getattr(network, "init", None)):
         raise ValueError(f"{type(network).__name__} has no init(key): pass initial_params")
     return network.init(key)
-
-
-def fit_network(network, f: Callable, *, key: Array, n_steps: int = 3000, learning_rate: float = 0.03) -> Any:
-    """Parameters with which `network` comes close to the rule `f`: a warm start for the training functions.
-
-    Least squares over 513 neighbour means from 0 to 1, by Adam with a rate that falls to 0, from `network.init(key)`.
-    A network cannot be closer than its kind allows: an odd one takes the odd part of f about 1/2.
-
-    Args:
-        network: anything with `apply(params, s̄)` and `init(key)`.
-        f: rule, `f(s̄) -> rate`.
-        key: random key of the initial parameters.
-        n_steps: steps of Adam, >= 1.
-        learning_rate: its step at the start, > 0.
-
-    Example:
-        params = fit_network(MLP(max_rate=5.0), DeadBand(0.12), key=jax.random.key(0))
-        run = train_evolution(model, key=key, initial_params=params)
-    """
-    n_steps = check_size("n_steps", n_steps)
-    optimizer = optax.adam(
-        optax.cosine_decay_schedule(check_number("learning_rate", learning_rate, above=0.0), n_steps)
-    )
-    params = initial_parameters(check_network(network), check_key(key))
-    target = tabulate(f).values
-    neighbours = jnp.linspace(0.0, 1.0, target.size)
-    if not (finite := jnp.isfinite(target)).all():
-        first = jnp.argmin(finite)
-        raise ValueError(
-            f"f must be finite for every neighbour average from 0 to 1, got {target[first]:g} at {neighbours[first]:g}"
-        )
-
-    @jax.jit
-    def fit(params):
-        def step(carry, _):
-            params, state = carry
-            gradient = jax.grad(lambda p: jnp.mean((network.apply(p, neighbours) - target) ** 2))(params)
-            updates, state = optimizer.update(gradient, state)
-            return (optax.apply_updates(params, updates), state), None
-
-        return jax.lax.scan(step, (params, optimizer.init(params)), length=n_steps)[0][0]
-
-    return fit(params)

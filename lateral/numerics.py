@@ -13,7 +13,7 @@ infinite slope of the branch not taken by 0.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["binary_entropy", "entropy", "plogp"]
+__all__ = ["SMALLEST", "binary_entropy", "entropy", "plogp"]
 
 # Below this number a logarithm is taken of it instead. It is far from the smallest float32, near which compiled
 # logarithms return -infinity.

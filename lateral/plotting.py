@@ -1,32 +1,29 @@
 """Figures: one function for each kind of picture, all in one family of colours that the colour-blind can tell apart.
 
-The functions return a `Figure` that shows itself in a notebook and saves itself with `figure.savefig(path)`. They
-use no `pyplot`, so nothing is global: figures can be drawn in a worker thread and are never shown twice.
+The functions return a `lateral.figure.Figure`, which shows itself in a notebook and saves itself with
+`figure.savefig(path)`.
 """
 
-import dataclasses
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import matplotlib.figure
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
-from matplotlib.container import ErrorbarContainer
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
-from lateral._checks import check_fates, check_matrix
+from lateral.checks import check_fates, check_matrix
 from lateral.evaluation import Evaluation
+from lateral.figure import COLOURS, FATE_COLOURS, STATE_COLOURS, Figure, new_figure, png_of
 from lateral.model import final_states
 from lateral.network import TanhInhibition
 from lateral.runs import Run
-from lateral.utility import UtilityEstimate, apply_threshold
+from lateral.utility import THRESHOLD, UtilityEstimate
 
 __all__ = [
     "COLOURS",
+    "FATE_COLOURS",
     "Figure",
+    "new_figure",
     "plot_bars",
     "plot_curves",
     "plot_evaluations",
@@ -38,74 +35,25 @@ __all__ = [
     "plot_scores",
     "plot_space_time",
     "plot_states",
+    "png_of",
+    "unit_of",
 ]
 
-# Okabe & Ito (2008), in the order in which curves take them.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STATE_COLOURS = "cividis"
-FATE_COLOURS = ListedColormap(["#E8E8E8", "#0072B2"])
 
-
-def png_of(canvas: FigureCanvasAgg, compress_level: int) -> bytes:
-    """PNG of what is drawn on a canvas."""
-    buffer = io.BytesIO()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    picture.save(buffer, "png", compress_level=compress_level)
-    return buffer.getvalue()
-
-
-class Figure(matplotlib.figure.Figure):
-    """A matplotlib figure that a notebook shows as a PNG, whatever backend is set."""
-
-    def to_png(self, compress_level: int = 6) -> bytes:
-        """The picture. Straight from the canvas, since `savefig` draws everything twice."""
-        canvas = FigureCanvasAgg(self)
-        canvas.draw()
-        return png_of(canvas, compress_level)
-
-    def curves(self) -> dict[str, dict[str, Sequence]]:
-        """The curves that have a label, a table with the columns `curve`, `x` and `y` for each panel with any."""
-        tables = {}
-        for number, ax in enumerate(self.axes, 1):
-            lines = [(line.get_label(), line) for line in ax.lines]
-            lines += [
-                (bars.get_label(), bars.lines[0]) for bars in ax.containers if isinstance(bars, ErrorbarContainer)
-            ]
-            named = [(label, line) for label, line in lines if not label.startswith("_")]
-            rows = [(label, x, y) for label, line in named for x, y in zip(*line.get_data(), strict=True)]
-            if rows:
-                tables[f"panel_{number}"] = dict(zip(("curve", "x", "y"), zip(*rows, strict=True), strict=True))
-        return tables
-
-    def _repr_png_(self) -> bytes:
-        return self.to_png()
-
-
-def new_figure(n_panels: int = 1, n_rows: int = 1, *, width: float | None = None, height: float = 3.2, **kwargs):
-    """An empty figure in the style of the family and its axes (one, or an array of them)."""
-    width = {1: 6.0, 2: 9.5}.get(n_panels, 12.0) if width is None else width
-    # Set on each object: rcParams are global, and a worker thread may be drawing another figure just now.
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = figure.subplots(n_rows, n_panels, **kwargs)
-    for ax in figure.axes:
-        ax.set_prop_cycle(color=COLOURS)
-        ax.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def plot_states(states, dt: float, title: str, *, ax=None) -> Figure:
+def plot_states(states, dt: float, title: str, *, threshold: float = THRESHOLD, ax=None) -> Figure:
     """States of the cells of one tissue over time, one line a cell.
 
     Args:
         states: `(time, cell)` in [0, 1].
         dt: time between two rows.
+        threshold: between the fates, drawn as a dotted line.
     """
     states = _two_dimensional("states", states, "(time, cell)")
     figure, ax = (ax.figure, ax) if ax is not None else new_figure()
     times = np.arange(states.shape[0]) * dt
     for cell, trace in enumerate(states.T):
         ax.plot(times, trace, lw=1.2, color=COLOURS[cell % len(COLOURS)], label=f"cell {cell + 1}")
-    ax.axhline(0.5, color="grey", lw=0.8, ls=":")
+    ax.axhline(float(threshold), color="grey", lw=0.8, ls=":")
     ax.set(xlabel="time t (1 / rate)", ylabel="state s", xlim=(0, times[-1]), ylim=(-0.03, 1.03), title=title)
     if states.shape[1] <= len(COLOURS):
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
@@ -210,25 +158,32 @@ def plot_curves(
     return figure
 
 
-def plot_history(history: Mapping[str, Sequence[float]], title: str) -> Figure:
+def unit_of(history: Mapping[str, Any]) -> str:
+    """What a step of a training is called: only a population has a mean objective."""
+    return "generation" if "mean_objective" in history else "epoch"
+
+
+def plot_history(history: Mapping[str, Any], title: str) -> Figure:
     """Training curves: utility (or loss) on the left; gradient norm, where there is one, on the right.
 
     Args:
-        history: of a `Run`; both training methods.
+        history: of a `Run` or a `TrainingSession`, by any method.
     """
-    unit = "epoch" if "loss" in history else "generation"
-    with_gradient = "gradient_norm" in history
+    unit, with_gradient = unit_of(history), "gradient_norm" in history
     figure, axes = new_figure(2 if with_gradient else 1)
     left = axes[0] if with_gradient else axes
+    own = "hard utility of the epoch's replicates" if unit == "epoch" else "utility of the best of the population"
     labels = {
-        "utility": "hard utility of the epoch's replicates",
-        "soft_utility": "soft utility (-loss)",
-        "best_utility": "best of the population",
-        "mean_utility": "mean of the population",
+        "utility": own,
+        "relaxed": "objective that is climbed (-loss)",
+        "objective": "objective of the best of the population",
+        "mean_objective": "mean objective of the population",
         "alternation": "alternation",
     }
-    curves = {"soft_utility": -np.asarray(history["loss"])} if "loss" in history else {}
+    curves = {"relaxed": -np.asarray(history["loss"])} if "loss" in history else {}
     curves |= {name: np.asarray(history[name]) for name in labels if name in history}
+    if "objective" in curves and np.allclose(curves["objective"], curves["utility"], atol=1e-4):
+        del curves["objective"]  # the objective is the utility
     for i, (name, values) in enumerate(curves.items()):
         style = {"ls": ":", "color": COLOURS[6]} if name == "alternation" else {"color": COLOURS[i]}
         left.plot(np.arange(1, len(values) + 1), values, lw=1.2, label=labels[name], **style)
@@ -319,19 +274,17 @@ def plot_run(run: Run, *, key) -> Figure:
     """A saved run at a glance: training curves, the learned rule, and the fates of fresh tissues."""
     figure, axes = new_figure(3)
     history = run.history
-    name, label = ("best_utility", "best of the population") if "best_utility" in history else ("utility", "utility")
-    unit = "generation" if "best_utility" in history else "epoch"
-    if name in history:
-        epochs = np.arange(1, len(history[name]) + 1)
-        axes[0].plot(epochs, history[name], color=COLOURS[0], label=label)
-        axes[0].plot(epochs, history["alternation"], color=COLOURS[6], ls=":", label="alternation")
+    styles = {"utility": {"color": COLOURS[0]}, "alternation": {"color": COLOURS[6], "ls": ":"}}
+    for name in [name for name in styles if name in history]:
+        axes[0].plot(np.arange(1, len(history[name]) + 1), history[name], label=name, **styles[name])
         axes[0].legend(fontsize=8)
-    axes[0].set(xlabel=unit, ylabel="utility (bits per cell), alternation", title=f"Training by {run.method}")
+    axes[0].set(
+        xlabel=unit_of(history), ylabel="utility (bits per cell), alternation", title=f"Training by {run.method}"
+    )
     functions = {"learned": run.regulatory_function, "tanh target": TanhInhibition()}
     plot_regulatory_functions(functions, "Learned rule", ax=axes[1])
-    states = final_states(run.regulatory_function, dataclasses.replace(run.model, n_replicates=40), key)
-    fates = apply_threshold(states, run.model.threshold)
-    plot_fates(fates, "Fates of 40 fresh tissues", ax=axes[2])
+    states = final_states(run.regulatory_function, run.model.changed(n_replicates=40), key)
+    plot_fates(run.model.readout.fates(states), "Fates of 40 fresh tissues", ax=axes[2])
     return figure
 
 

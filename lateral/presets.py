@@ -1,86 +1,128 @@
 """Named ways to train: `guide` is the literal configuration of the document, `recipe` the best that we teach."""
 
-import dataclasses
-import inspect
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import optax
 
-from lateral._checks import check_choice, check_number, check_size
 from lateral.backprop import train_backprop
-from lateral.evolution import train_evolution
+from lateral.checks import check_choice, check_number, check_size
+from lateral.evolution import EvolutionPlan, EvolutionStrategy, train_evolution
+from lateral.fields import setting_names
 from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork
-from lateral.restarts import train_restarts
-from lateral.utility import MAX_CELLS_BERNOULLI
+from lateral.readout import exact_relaxation
+from lateral.training.descent import GradientDescent
+from lateral.training.restarts import Restarts, train_restarts
+from lateral.training.schedule import Plan
 
-__all__ = ["METHODS", "PRESETS", "preset", "trainer"]
+__all__ = ["MAX_RATE", "METHODS", "PRESETS", "RenamedWarning", "preset", "settings_classes", "trainer"]
 
-METHODS = ("evolution", "backprop")
-PRESETS = ("recipe", "guide", "pathwise")
 MAX_RATE = 5.0
+# For each method its presets, the default first.
+METHODS: dict[str, tuple[str, ...]] = {
+    "evolution": ("recipe", "guide", "pathwise"),
+    "backprop": ("recipe", "pathwise", "guide"),
+    "score": ("recipe",),
+}
+PRESETS = ("recipe", "guide", "pathwise")
+# What each training function takes as loose settings.
+_SETTINGS = {
+    train_evolution: (EvolutionPlan, EvolutionStrategy),
+    train_backprop: (Plan, GradientDescent),
+    train_restarts: (Restarts,),
+}
+
+
+class RenamedWarning(FutureWarning):
+    """Something is spelled as it was before, and understood."""
+
+
+def _method(method: str, name: str) -> str:
+    """The method that is meant: what was the recipe of `backprop` never runs backwards, and is the method `score`."""
+    check_choice("method", method, METHODS)
+    check_choice("preset", name, PRESETS)
+    if (method, name) == ("backprop", "recipe"):
+        warnings.warn(
+            'the recipe of "backprop" weighs noise by outcome and is the method "score" now; gradients through the '
+            'dynamics are the presets "pathwise" and "guide" of "backprop"',
+            RenamedWarning,
+            stacklevel=4,
+        )
+        return "score"
+    check_choice("preset", name, METHODS[method])
+    return method
 
 
 def trainer(method: str, name: str = "recipe") -> Callable:
     """The function that a preset is for: `train_evolution`, `train_restarts` or `train_backprop`."""
-    check_choice("method", method, METHODS)
-    check_choice("preset", name, PRESETS)
-    if method == "evolution":
-        return train_evolution
-    return train_restarts if name == "recipe" else train_backprop
+    return _trainer(_method(method, name))
+
+
+def _trainer(method: str) -> Callable:
+    return {"evolution": train_evolution, "backprop": train_backprop, "score": train_restarts}[method]
+
+
+def settings_classes(method: str) -> tuple[type, ...]:
+    """The classes whose settings the training function of a method takes."""
+    return _SETTINGS[_trainer(check_choice("method", method, METHODS))]
 
 
 def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[str, Any]]:
     """The model and the keyword arguments of the function that `trainer` names.
 
     `guide` gives the network the neighbour mean as it is and leaves the rate unbounded, as the document does.
-    `recipe` bounds |f| to 5. For evolution it scales the input of the network; for backpropagation it trains an
+    `recipe` bounds |f| to 5. For evolution it scales the input of the network; for the method `"score"` it trains an
     `RBFNetwork` by the score estimator of the hard utility, from restarts.
     `pathwise` is the best found for the gradient through the simulation: scaled input, |f| up to 5, soft fates scored
-    by exact pattern probabilities (through a kernel above 12 cells) on 256 replicates of a simulation of 300 steps,
-    with a falling learning rate and clipped gradients. For evolution it is the recipe.
+    by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of 300
+    steps, with a falling learning rate and clipped gradients. For evolution it is the recipe.
 
     Args:
-        method: `"evolution"` or `"backprop"`.
+        method: `"evolution"`, `"backprop"` or `"score"`.
         name: `"recipe"`, `"guide"` or `"pathwise"`.
-        **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the recipe of
-            backpropagation trains at a tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and
-            any keyword argument of the training function.
+        **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the recipe of the score
+            trains at a tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of
+            the training function.
 
     Example:
-        model, settings = preset("backprop", objective="tissue", n_cells=9)
+        model, settings = preset("score", objective="tissue", n_cells=9)
         run = train_restarts(model, key=jax.random.key(0), **settings)
     """
-    train = trainer(method, name)
-    max_rate = changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE)
-    max_rate = None if max_rate == math.inf else check_number("max_rate", max_rate, above=0.0)
+    method = _method(method, name)
+    train = _trainer(method)
     hidden_dims = changes.pop("hidden_dims", None)
-    model_fields = {field.name for field in dataclasses.fields(Model)}
-    of_model = {setting: value for setting, value in changes.items() if setting in model_fields}
-    of_training = {setting: value for setting, value in changes.items() if setting not in model_fields}
-    unknown = of_training.keys() - inspect.signature(train).parameters.keys()
-    if unknown:
-        raise ValueError(f"{train.__name__}, which the preset {name!r} is for, has no setting {sorted(unknown)[0]!r}")
-
-    if name == "guide":
-        network = MLP(hidden_dims or HIDDEN_DIMS, input_centre=0.0, input_scale=1.0, max_rate=max_rate)
-    elif train is train_restarts and hidden_dims is None:
-        network = RBFNetwork(max_rate=max_rate)
-    else:
-        network = MLP(hidden_dims or HIDDEN_DIMS, max_rate=max_rate)
+    network = _network(method, name, hidden_dims, changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE))
+    of_model = {setting: changes.pop(setting) for setting in setting_names(Model) if setting in changes}
+    known = {"strategy", "initial_params", "progress", "warn", *(n for c in _SETTINGS[train] for n in setting_names(c))}
+    if unknown := changes.keys() - known:
+        raise ValueError(f"{train.__name__}, which the preset {name!r} is for, has no setting {min(unknown)!r}")
     of_model = {"network": network} | of_model
     if name == "guide" or method == "evolution":
-        return Model(**of_model), of_training
+        return Model(**of_model), changes
+    return _by_gradient(method, of_model, changes, hidden_dims)
 
-    few_cells = of_model.get("n_cells", 0) <= MAX_CELLS_BERNOULLI
-    model = Model(**{"n_replicates": 256, "relaxation": "bernoulli" if few_cells else "kernel"} | of_model)
-    if train is train_restarts:
+
+def _network(method: str, name: str, hidden_dims, max_rate):
+    max_rate = None if max_rate == math.inf else check_number("max_rate", max_rate, above=0.0)
+    if name == "guide":
+        return MLP(hidden_dims or HIDDEN_DIMS, input_centre=0.0, input_scale=1.0, max_rate=max_rate)
+    if method == "score" and hidden_dims is None:
+        return RBFNetwork(max_rate=max_rate)
+    return MLP(hidden_dims or HIDDEN_DIMS, max_rate=max_rate)
+
+
+def _by_gradient(method: str, of_model: dict, changes: dict, hidden_dims) -> tuple[Model, dict[str, Any]]:
+    model = Model(**{"n_replicates": 256} | of_model)
+    if "relaxation" not in of_model and "readout" not in of_model:
+        model = model.changed(relaxation=exact_relaxation(model.n_cells))
+    if method == "score":
         # Every weight of a perceptron moves f everywhere: with the rates of bumps it jumps to a rule of one sign.
         rates = {} if hidden_dims is None else {"exploration_rate": 0.03, "learning_rate": 0.02}
-        return model, rates | of_training
-    training = {"n_epochs": 200, "clip_norm": 1.0, "n_training_steps": min(300, model.n_steps)} | of_training
+        return model, rates | changes
+    training = {"n_epochs": 200, "clip_norm": 1.0, "n_training_steps": min(300, model.n_steps)} | changes
     rate = training.get("learning_rate", 0.03)
     if not callable(rate):
         check_number("learning_rate", rate, above=0.0)

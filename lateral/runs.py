@@ -14,19 +14,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lateral._files import whole_file
+from lateral.engine import Numerics
+from lateral.fields import plain
+from lateral.files import whole_file
+from lateral.geometry import GEOMETRIES
+from lateral.migration import migrated
 from lateral.model import Model
-from lateral.network import MLP, RBFNetwork, RegulatoryFunction, check_network
+from lateral.network import MLP, RBFNetwork, RegulatoryFunction
+from lateral.readout import Readout
+from lateral.tissue import Tissue
 
 __all__ = ["Run", "load_run", "save_run"]
 
 _FORMAT = "lateral-run"
-_VERSION = 2
-_NETWORKS = {"MLP": MLP, "RBFNetwork": RBFNetwork}
+_VERSION = 3
+# What can be written and rebuilt; everything else is named, and asked for when the file is loaded.
+_KINDS = {kind.__name__: kind for kind in (MLP, RBFNetwork, *GEOMETRIES.values(), Tissue, Readout, Numerics, Model)}
 
 
 def _versions() -> dict[str, str]:
@@ -39,7 +45,8 @@ class Run:
     """A training run: what was trained, how, and what came out.
 
     Attributes:
-        method: `"evolution"`, `"backprop"`, or a user's own name.
+        method: `"evolution"`, `"backprop"` (gradients through the dynamics), `"score"` (noise weighed by outcome),
+            `"finite-differences"`, `"combination"`, or a user's own name.
         params: the trained parameters, a pytree of arrays.
         model: the `Model` that was trained.
         history: one array for each quantity recorded, one entry for each epoch or generation.
@@ -84,13 +91,10 @@ def save_run(path: str | os.PathLike, run: Run) -> Path:
         "format": _FORMAT,
         "version": _VERSION,
         "method": run.method,
-        "seed": _plain(run.seed),
-        "settings": _plain(run.settings),
+        "seed": plain(run.seed),
+        "settings": plain(run.settings),
         "versions": run.versions,
-        "model": _plain(
-            {f.name: getattr(run.model, f.name) for f in dataclasses.fields(run.model) if f.name != "network"}
-        ),
-        "network": _describe_network(run.model.network),
+        "model": _describe(run.model),
         "params": _take_apart(run.params, leaves),
         "initial_params": _take_apart(run.initial_params, leaves),
     }
@@ -102,16 +106,17 @@ def save_run(path: str | os.PathLike, run: Run) -> Path:
     return path
 
 
-def load_run(path: str | os.PathLike, network: Any = None) -> Run:
-    """Read a run that `save_run` wrote.
+def load_run(path: str | os.PathLike, network: Any = None, **own: Any) -> Run:
+    """Read a run that `save_run` wrote, of this version or an earlier one.
 
     Args:
         path: the file.
         network: the network of a run that was trained with the user's own; ours is rebuilt from the file.
+        **own: likewise `geometry`, `objective`, `relaxation` or `engine` of the user's own.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a run, is damaged, comes from a newer version, or needs `network`.
+        ValueError: if it is not a run, is damaged, comes from a newer version, or needs `network` or another object.
     """
     path = Path(path)
     try:
@@ -128,48 +133,50 @@ def load_run(path: str | os.PathLike, network: Any = None) -> Run:
         raise ValueError(
             f"{path} has format version {header['version']}, this lateral reads up to {_VERSION}: update it"
         )
+    own = {"network": network} | own
     try:
-        return _rebuild(path, header, contents, network)
+        history = {name.removeprefix("history_"): x for name, x in contents.items() if name.startswith("history_")}
+        if header["version"] < _VERSION:
+            header, history = migrated(header, history)
+        return Run(
+            method=header["method"],
+            params=_put_together(header["params"], contents),
+            model=_rebuild(header["model"], "model", own, path),
+            history=history,
+            settings=header["settings"],
+            seed=header["seed"],
+            versions=header["versions"],
+            initial_params=_put_together(header.get("initial_params"), contents),
+        )
     except KeyError as error:
         raise ValueError(f"{path} is not a complete run file of lateral: it lacks {error}") from error
 
 
-def _rebuild(path: Path, header: dict, contents: dict, network: Any) -> Run:
-    if network is None:
-        described = dict(header["network"])
-        kind = described.pop("type")
-        if kind not in _NETWORKS:
-            raise ValueError(f"{path} was trained with {kind}: pass it as network=...")
-        network = _NETWORKS[kind](
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
-        )
-    settings = header["model"] | {"start": tuple(header["model"]["start"])}
-    prefix = "history_"
-    return Run(
-        method=header["method"],
-        params=_put_together(header["params"], contents),
-        model=Model(network=check_network(network), **settings),
-        history={name[len(prefix) :]: values for name, values in contents.items() if name.startswith(prefix)},
-        settings=header["settings"],
-        seed=header["seed"],
-        versions=header["versions"],
-        initial_params=_put_together(header.get("initial_params"), contents),
-    )
+def _describe(value: Any) -> Any:
+    """Settings as a dict with their type, plain values as they are, and anything else by its name."""
+    if type(value) in _KINDS.values():
+        fields = {f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__} | fields
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        return [_describe(entry) for entry in value]
+    described = plain(value)
+    by_name = isinstance(described, str) and not isinstance(value, str)
+    if by_name or isinstance(described, dict):
+        return {"own": f"{type(value).__module__}.{type(value).__qualname__}"}
+    return described
 
 
-def _plain(value):
-    """The same with numbers of any kind as JSON numbers, and tuples as lists."""
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(entry) for entry in value]
-    return value.tolist() if isinstance(value, (jax.Array, np.ndarray, np.generic)) else value
-
-
-def _describe_network(network) -> dict:
-    if type(network) in _NETWORKS.values():
-        return {"type": type(network).__name__} | _plain(dataclasses.asdict(network))
-    return {"type": f"{type(network).__module__}.{type(network).__qualname__}"}
+def _rebuild(described: Any, name: str, own: dict[str, Any], path: Path) -> Any:
+    if own.get(name) is not None:
+        return own[name]
+    if isinstance(described, list):
+        return tuple(_rebuild(entry, "", own, path) for entry in described)
+    if not isinstance(described, dict):
+        return described
+    if "own" in described:
+        raise ValueError(f"{path} was trained with {described['own']}: pass it as {name}=...")
+    fields = {name: value for name, value in described.items() if name != "type"}
+    return _KINDS[described["type"]](**{name: _rebuild(value, name, own, path) for name, value in fields.items()})
 
 
 def _take_apart(tree, leaves: list):

@@ -2,17 +2,18 @@
 
 The oracles are held in double precision with `jax_debug_nans` on, so that a NaN fails where it is born. What users
 run is single precision: the fixture `float32` switches x64, and nothing else, off for one test, and `precision` runs
-a test both ways. With LATERAL_TYPECHECK set, every shape in a signature of `lateral` is checked by beartype.
+a test both ways. Every shape and type in a signature of `lateral` is checked by beartype, throughout the suite; tests
+marked `bad_input` break the signatures on purpose and run without (as all do with LATERAL_TYPECHECK=0).
 """
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-if os.environ.get("LATERAL_TYPECHECK"):
-    from jaxtyping import install_import_hook
+import jaxtyping
 
-    install_import_hook("lateral", "beartype.beartype")
+if os.environ.get("LATERAL_TYPECHECK", "1") != "0":
+    jaxtyping.install_import_hook("lateral", "signatures.checked")
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,15 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(
             "No Chromium was found: the tests in a browser (tests/test_browser.py) were skipped."
         )
+
+
+@pytest.fixture(autouse=True)
+def signatures_are_checked(request) -> Iterator[None]:
+    """But for the tests that give what a signature forbids, to see what lateral itself says to it."""
+    unchecked = request.node.get_closest_marker("bad_input") is not None
+    jaxtyping.config.update("jaxtyping_disable", unchecked)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

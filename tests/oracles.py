@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import lateral
+from lateral.fields import settings, size
+
 
 def threefry_2x32(key, counter, rounds):
     """Threefry-2x32 as Salmon et al. (2011) state it, one block of Python's unbounded integers at a time."""
@@ -61,6 +64,71 @@ def neighbour_mean(row, boundary, edge_value):
                 neighbours += [edge_value] * (2 - len(neighbours))
         means.append(sum(neighbours) / len(neighbours) if neighbours else 0.0)
     return means
+
+
+@settings
+class Chain(lateral.Geometry):
+    """A user's own geometry with nothing but its map: each cell sees the one before it, the first sees 0."""
+
+    n_cells: int = size(5, "cells in the chain")
+
+    def linear(self, states):
+        return jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
+
+
+STAR = ((1, 2, 3), (0,), (0,), (0,))
+ONE_WAY = ((1, 2), (0,), (), (0, 1, 2))
+WEIGHTS = ((0.7, 0.1), (1.0,), (), (0.2, 0.3, 0.1))
+
+# All geometries, under shared laws: the geometry, and for each cell what it sees, (neighbour, weight) and an offset.
+GEOMETRIES = {
+    "lone cell": lateral.Row(1),
+    "row of two": lateral.Row(2),
+    "row": lateral.Row(7),
+    "ring of three": lateral.Ring(3),
+    "ring": lateral.Ring(8),
+    "lone pinned cell": lateral.Pinned(1, 0.3, 0.3),
+    "pinned": lateral.Pinned(5, 0.3, 0.3),
+    "pinned unlike": lateral.Pinned(5, 0.9, 0.2),
+    "star": lateral.Graph(STAR),
+    "one way": lateral.Graph(ONE_WAY, WEIGHTS),
+    "chain": Chain(5),
+}
+
+
+def dense(geometry):
+    """W and b of a geometry, written down cell by cell."""
+    n = geometry.n_cells
+    matrix, offset = np.zeros((n, n)), np.zeros(n)
+    for i in range(n):
+        if isinstance(geometry, lateral.Graph):
+            weights = geometry.weights[i] if geometry.weights else [1 / len(geometry.neighbours[i])] * n
+            for j, w in zip(geometry.neighbours[i], weights, strict=False):
+                matrix[i, j] += w
+        elif isinstance(geometry, Chain):
+            if i:
+                matrix[i, i - 1] = 1.0
+        elif isinstance(geometry, lateral.Ring):
+            matrix[i, (i - 1) % n] += 0.5
+            matrix[i, (i + 1) % n] += 0.5
+        else:
+            there = [j for j in (i - 1, i + 1) if 0 <= j < n]
+            pinned = isinstance(geometry, lateral.Pinned)
+            for j in there:
+                matrix[i, j] += 0.5 if pinned else 1.0 / len(there)
+            if pinned:
+                offset[i] = 0.5 * (geometry.left * (i == 0) + geometry.right * (i == n - 1))
+    return matrix, offset
+
+
+def euler_maruyama_on(geometry, f, initial, *, n_steps, dt, noise_strength, key, rounds=13):
+    """The whole model on any geometry from given states, final states `(replicate, cell)`; f exactly."""
+    noise_key = jax.random.split(key, 3)[1]
+    (matrix, offset), states = dense(geometry), np.asarray(initial)
+    for step in range(n_steps):
+        z = normals(noise_key, step, states.shape[1], len(states), rounds)
+        states = np.clip(states + f(states @ matrix.T + offset) * dt + noise_strength * np.sqrt(dt) * z, 0.0, 1.0)
+    return states
 
 
 def euler_maruyama(

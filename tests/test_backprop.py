@@ -267,9 +267,12 @@ def test_all_options_together_are_the_loop_by_hand():
         "n_batches": 3,
         "n_training_steps": 7,
         "noise_curriculum": "guide",
-        "gradient": {"estimator": "Pathwise"},
+        "gradient": {"type": "Pathwise"},
         "b2": 0.999,
         "dt_cycle": [1.0],
+        "check_every": None,
+        "patience": None,
+        "n_fresh": 4000,
         "checks": [],
         "fresh_objective": None,
         "cell_updates": 3 * 3 * N_EPOCHS * 16 * 3 * 7,  # a gradient costs three simulations

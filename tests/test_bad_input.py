@@ -310,7 +310,7 @@ MISTAKES = {
         "optimizer must be an optax optimiser such as optax.adam",
     ),
     "nothing to start from": (lambda: backprop(initial_params=None), "Line has no init(key): pass initial_params"),
-    "unknown method": (lambda: preset("adam"), "method must be one of 'evolution', 'backprop', got 'adam'"),
+    "unknown method": (lambda: preset("adam"), "method must be one of 'evolution', 'backprop', 'score', got 'adam'"),
     "unknown preset": (
         lambda: preset("backprop", "best"),
         "preset must be one of 'recipe', 'guide', 'pathwise', got 'best'",

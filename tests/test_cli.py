@@ -11,7 +11,7 @@ import pytest
 
 import lateral
 from lateral import cli
-from lateral.model import final_states, hard_scores
+from lateral.model import final_states, scores_of
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -42,7 +42,7 @@ def run_cli(capsys, monkeypatch):
 @pytest.fixture
 def run_file(run_cli, tmp_path):
     out = tmp_path / "run.npz"
-    status, _, err = run_cli("train", "backprop", "--out", out, "--n-epochs", 3, "--seed", 5, *SMALL)
+    status, _, err = run_cli("train", "score", "--out", out, "--n-epochs", 3, "--seed", 5, *SMALL)
     assert status == 0, err
     return out
 
@@ -76,7 +76,7 @@ def test_the_recipe_trains_from_restarts_and_reports_where_it_started(run_cli, t
     out = tmp_path / "run.npz"
     sizes = ["--n-candidates", 8, "--n-restarts", 2, "--n-survivors", 1, "--n-exploration", 2, "--n-epochs", 3]
     status, stdout, stderr = run_cli(
-        "train", "backprop", "--out", out, "--objective", "tissue", "--max-rate", "none", *sizes, *SMALL[:-2]
+        "train", "score", "--out", out, "--objective", "tissue", "--max-rate", "none", *sizes, *SMALL[:-2]
     )
     assert status == 0, stderr
     result, run = json.loads(stdout), lateral.load_run(out)
@@ -85,7 +85,7 @@ def test_the_recipe_trains_from_restarts_and_reports_where_it_started(run_cli, t
     assert run.settings["n_restarts"] == 2 and len(run.history["loss"]) in (2, 5)
     model = dataclasses.replace(run.model, n_replicates=20_000)
     states = final_states(run.initial_regulatory_function, model, jax.random.key(0))
-    assert result["initial_utility"] == pytest.approx(float(hard_scores(states, model)["utility"]), abs=1e-6)
+    assert result["initial_utility"] == pytest.approx(float(scores_of(states, model)["utility"]), abs=1e-6)
 
 
 def test_the_same_seed_gives_the_same_run_and_the_printed_utility_is_that_of_the_file(run_cli, tmp_path):
@@ -103,11 +103,11 @@ def test_the_same_seed_gives_the_same_run_and_the_printed_utility_is_that_of_the
 def test_a_warm_start_takes_the_parameters_or_a_fit_where_the_network_is_another(run_cli, run_file, tmp_path):
     before, out = lateral.load_run(run_file), tmp_path / "more.npz"
     length = ["--n-epochs", "1", "--n-exploration", "1"]
-    status, stdout, stderr = run_cli("train", "backprop", "--out", out, "--initial", run_file, *length, *SMALL)
+    status, stdout, stderr = run_cli("train", "score", "--out", out, "--initial", run_file, *length, *SMALL)
     assert status == 0, stderr
     assert json.loads(stdout)["initial"] == str(run_file)
     jax.tree.map(np.testing.assert_array_equal, lateral.load_run(out).initial_params, before.params)
-    status, _, stderr = run_cli("train", "backprop", "--out", out, "--initial", run_file, *length, *SMALL[:-2])
+    status, _, stderr = run_cli("train", "score", "--out", out, "--initial", run_file, *length, *SMALL[:-2])
     assert status == 0, stderr
     run, x = lateral.load_run(out), np.linspace(0.0, 1.0, 33)
     odd_part = (before.regulatory_function(x) - before.regulatory_function(1.0 - x)) / 2.0
@@ -124,10 +124,10 @@ def test_options_of_evolution_reach_the_strategy(run_cli, tmp_path):
 @pytest.mark.parametrize("gradient", ["pathwise", "score", "finite-differences", "combination"])
 def test_the_estimator_and_the_objective_reach_the_trainer(run_cli, tmp_path, gradient):
     options = ["--gradient", gradient, "--objective", "tissue", "--n-epochs", 2]
-    status, _, err = run_cli("train", "backprop", "--out", tmp_path / "r.npz", *options, *SMALL)
+    status, _, err = run_cli("train", "score", "--out", tmp_path / "r.npz", *options, *SMALL)
     assert status == 0, err
     run = lateral.load_run(tmp_path / "r.npz")
-    assert run.settings["gradient"]["estimator"].lower() == gradient.replace("-", "")
+    assert run.settings["gradient"]["type"].lower() == gradient.replace("-", "")
     assert run.model.objective == "tissue"
 
 
@@ -156,11 +156,11 @@ def test_evaluate_takes_any_model_setting_and_adds_the_decomposition(run_cli, ru
     assert other["utility"] != result["utility"]
 
 
-def test_score_gives_the_closed_form_of_two_alternating_patterns(run_cli, tmp_path):
+def test_utility_gives_the_closed_form_of_two_alternating_patterns(run_cli, tmp_path):
     rows = ["0,1,0,1,0,1,0", "1,0,1,0,1,0,1"] * 50
     path = tmp_path / "fates.csv"
     path.write_text("\n".join(["a,b,c,d,e,f,g", "# a comment", *rows]) + "\n")
-    status, stdout, stderr = run_cli("score", path)
+    status, stdout, stderr = run_cli("utility", path)
     result = json.loads(stdout)
     assert status == 0 and stderr == ""
     assert result["utility"] == pytest.approx(6 / 7, abs=1e-6) and result["alternation"] == 1.0
@@ -170,18 +170,30 @@ def test_score_gives_the_closed_form_of_two_alternating_patterns(run_cli, tmp_pa
     assert result["utility_bias"] == pytest.approx(bias, rel=0.05)
 
 
-def test_score_warns_in_one_line_when_there_are_too_few_tissues(run_cli, tmp_path):
+def test_utility_warns_in_one_line_when_there_are_too_few_tissues(run_cli, tmp_path):
     path = tmp_path / "fates.csv"
     path.write_text("0,1\n1,1\n")
-    status, stdout, stderr = run_cli("score", path)
+    status, stdout, stderr = run_cli("utility", path)
     assert status == 0 and json.loads(stdout)["undersampled"]
     assert stderr.count("\n") == 1 and "upper bound" in stderr
 
 
-def test_score_of_a_single_tissue_is_json_without_infinity(run_cli, tmp_path):
+def test_utility_of_a_single_tissue_is_json_without_infinity(run_cli, tmp_path):
     path = tmp_path / "fates.csv"
     path.write_text("0,1,1\n")
-    assert json.loads(run_cli("score", path)[1])["utility_se"] is None
+    assert json.loads(run_cli("utility", path)[1])["utility_se"] is None
+
+
+def test_what_was_spelled_otherwise_before_still_works_with_one_line_of_notice(run_cli, tmp_path):
+    path = tmp_path / "fates.csv"
+    path.write_text("0,1\n1,0\n" * 50)
+    status, stdout, stderr = run_cli("score", path)
+    assert status == 0 and stdout == run_cli("utility", path)[1]
+    assert stderr == "RenamedWarning: `lateral score` is `lateral utility` now\n"
+    sizes = ["--n-candidates", 2, "--n-restarts", 1, "--n-exploration", 1, "--n-epochs", 1]
+    status, stdout, stderr = run_cli("train", "backprop", "--out", tmp_path / "r.npz", *sizes, *SMALL)
+    assert status == 0 and json.loads(stdout)["method"] == "score"
+    assert stderr.count("RenamedWarning") == 1 and "train score" not in stdout
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
@@ -193,7 +205,7 @@ def test_plot_writes_a_figure_of_the_kind_that_its_name_says(run_cli, run_file, 
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, "run.npz"]), "nothing left behind"
 
 
-TRAIN = ["train", "backprop", "--out", "{folder}/x.npz"]
+TRAIN = ["train", "score", "--out", "{folder}/x.npz"]
 MISTAKES = {
     "no command": ([], "COMMAND"),
     "unknown command": (["bogus"], "bogus"),
@@ -219,10 +231,10 @@ MISTAKES = {
     "no run to start from": ([*TRAIN, "--initial", "{folder}/none.npz"], "none.npz"),
     "start from no run": ([*TRAIN, "--initial", "{folder}/fates.csv"], "not a complete run file"),
     "not a run": (["evaluate", "{folder}/fates.csv"], "not a complete run file"),
-    "fates missing": (["score", "{folder}/none.csv"], "none.csv"),
-    "fate of 2": (["score", "{folder}/fates.csv"], "line 2, column 2: a fate is 0 or 1, got '2'"),
-    "ragged fates": (["score", "{folder}/ragged.csv"], "line 2: 1 cells, but 2 in line 1"),
-    "no fates": (["score", "{folder}/empty.csv"], "holds no fates"),
+    "fates missing": (["utility", "{folder}/none.csv"], "none.csv"),
+    "fate of 2": (["utility", "{folder}/fates.csv"], "line 2, column 2: a fate is 0 or 1, got '2'"),
+    "ragged fates": (["utility", "{folder}/ragged.csv"], "line 2: 1 cells, but 2 in line 1"),
+    "no fates": (["utility", "{folder}/empty.csv"], "holds no fates"),
     "figure as text": (["plot", "{folder}/none.npz", "--out", "{folder}/x.txt"], ".png, .pdf, .svg"),
 }
 
@@ -247,7 +259,7 @@ def test_a_diverged_training_saves_what_there_was_and_says_so(run_cli, tmp_path,
 
     monkeypatch.setattr(cli, "trainer", lambda method, preset: diverge)
     out = tmp_path / "run.npz"
-    status, stdout, stderr = run_cli("train", "backprop", "--out", out, *SMALL)
+    status, stdout, stderr = run_cli("train", "score", "--out", out, *SMALL)
     assert status == 1 and "epoch 4" in stderr
     assert json.loads(stdout)["out"] == str(out)
     assert len(lateral.load_run(out).history["loss"]) == 4
@@ -256,5 +268,5 @@ def test_a_diverged_training_saves_what_there_was_and_says_so(run_cli, tmp_path,
 def test_python_dash_m_lateral_is_the_command_line():
     outcome = subprocess.run([sys.executable, "-m", "lateral", "--help"], capture_output=True, text=True, timeout=120)
     assert outcome.returncode == 0
-    for command in ("train", "evaluate", "score", "plot"):
+    for command in ("train", "evaluate", "utility", "plot"):
         assert command in outcome.stdout

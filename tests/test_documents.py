@@ -1,13 +1,19 @@
-"""The examples of README.md and BACKPROP_GUIDE.md run, on smaller tissues; their links lead somewhere."""
+"""The examples of README.md and BACKPROP_GUIDE.md run, on smaller tissues; their links lead somewhere, and
+their tables hold what is stored.
+"""
 
+import importlib
+import json
 import re
 import warnings
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import lateral
+from lateral.equal_work import METHODS, plot_equal_work
 from lateral.presets import trainer
 
 ROOT = Path(__file__).parent.parent
@@ -56,3 +62,59 @@ def test_the_guide_has_a_verdict_for_every_promise():
     rows = [line.strip("| ").split(" | ") for line in promises.splitlines() if line.startswith("| ")][1:]
     assert len(rows) >= 40 and all(len(row) == 3 for row in rows)
     assert {row[2] for row in rows} == {"**holds**", "**holds in part**", "**does not hold**"}
+
+
+MARK = re.compile(r"^<!-- (benchmarks/.*) -->$", flags=re.MULTILINE)
+MARKED = [(name, mark) for name in DOCUMENTS for mark in MARK.findall((ROOT / name).read_text())]
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Imports a module of benchmarks/, which is no package."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module
+
+
+@pytest.mark.parametrize(("name", "mark"), MARKED)
+def test_a_table_holds_what_is_stored(name, mark, benchmarks):
+    """`python benchmarks/tables.py` writes them anew."""
+    table = benchmarks("tables").TABLES[mark]
+    assert benchmarks("stored").between((ROOT / name).read_text(), mark) == table.text()
+    lines = [line for line in table.text().splitlines() if line]
+    assert len(lines) > 4 and all(line.startswith("|") and line.endswith("|") for line in lines)
+
+
+def test_every_table_stands_where_it_belongs(benchmarks):
+    places = {(path.name, mark) for mark, table in benchmarks("tables").TABLES.items() for path in table.documents}
+    assert places == set(MARKED) and len(MARKED) == len(places)
+
+
+def test_cells_of_a_table_against_a_count_by_hand(benchmarks):
+    row = {"utility": [0.7, 0.6, 0.5, 0.1], "alternation": [0.9, 0.85, 0.1, 0.2]}
+    row = {name: np.array(values) for name, values in row.items()}
+    assert benchmarks("tables").patterns(row) == ["0.550", "2 of 4", "0.650", "0.600", "1"]
+
+
+def test_between_marks_and_nowhere_else(benchmarks):
+    between, replaced = benchmarks("stored").between, benchmarks("stored").replaced
+    text = "a\n<!-- m 1 -->\nold\n\nold\n<!-- end -->\nb\n<!-- m 2 -->\nold\n<!-- end -->\nc\n"
+    assert between(text, "m 1") == "old\n\nold" and between(text, "m 2") == "old"
+    assert replaced(text, "m 2", "new") == text.replace("\nold\n<!-- end -->\nc", "\nnew\n<!-- end -->\nc")
+    assert replaced(text, "m 1", between(text, "m 1")) == text
+    for broken in ("a\n", text + text, text.replace("<!-- end -->", "", 1)):
+        with pytest.raises(ValueError, match="m 1"):
+            between(broken, "m 1")
+
+
+def test_the_comparison_draws_the_stored_medians_in_one_colour_a_method():
+    """docs/compare.png and notebook 06."""
+    runs = json.loads((ROOT / "benchmarks" / "compare.json").read_text())["runs"]
+    figure = plot_equal_work(runs, ["network"])
+    ends = [entry["points"][-1] for entry in runs["CMA-ES, network"].values()]
+    median = np.median([min(end["utility"], end["utility_refined"]) for end in ends])
+    for panel, (x, y) in zip(figure.axes, ((ends[0]["work"], median), (None, median), (median, 3)), strict=True):
+        lines = {line.get_label(): line for line in panel.lines}
+        assert [lines[name].get_color() for name, _ in METHODS.values()] == [colour for _, colour in METHODS.values()]
+        last_x, last_y = lines["CMA-ES"].get_xdata()[-1], lines["CMA-ES"].get_ydata()[-1]
+        assert last_y == pytest.approx(y) and (x is None or last_x == pytest.approx(x))
+    assert len(plot_equal_work(runs).axes) == 6

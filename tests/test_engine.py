@@ -15,33 +15,51 @@ import pytest
 from lateral import (
     MLP,
     Model,
+    Numerics,
+    Pinned,
     RegulatoryFunction,
+    Row,
     Table,
     TanhInhibition,
     run_multiple_replicates,
     run_trajectories,
     tabulate,
 )
-from lateral.model import final_states, hard_scores
-from lateral.noise import standard_normal
-from lateral.step import euler_maruyama_step, mean_of_neighbours, mean_of_neighbours_transposed
+from lateral.engine import ENGINES
+from lateral.engine.noise import standard_normal
+from lateral.model import final_states, scores_of
+from lateral.tissue import Tissue, euler_maruyama_step
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
-BOUNDARIES = [("free", 1), ("free", 2), ("free", 7), ("ring", 3), ("ring", 8), ("pinned", 1), ("pinned", 5)]
 TISSUE = dict(n_cells=7, n_replicates=9, n_steps=60, dt=0.02, noise_strength=0.5)
 
 
-def plain_simulation(f, initial, *, n_steps, dt, noise_strength, key, boundary="free", edge_value=0.0):
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    """The name of an engine: all that can be said of one is said of all of them."""
+    return request.param
+
+
+def plain_simulation(f, initial, *, n_steps, dt, noise_strength, key, geometry=None):
     """A loop over the reference step, `(replicate, cell)` in and out; autodiff sees all of it."""
     noise_key = jax.random.split(key, 3)[1]
     n_replicates, n_cells = initial.shape
+    geometry = Row(n_cells) if geometry is None else geometry
+    tissue = Tissue(geometry=geometry, n_steps=n_steps, dt=dt, noise_strength=noise_strength)
 
     def step(states, number):
         z = standard_normal(noise_key, number, n_cells, n_replicates).astype(states.dtype)
-        return euler_maruyama_step(f, states, z, dt, noise_strength, boundary, edge_value), None
+        return euler_maruyama_step(f, states, z, tissue), None
 
     return jax.lax.scan(step, initial.T, jnp.arange(n_steps, dtype=jnp.uint32))[0].T
+
+
+def simulate(f, initial, **settings):
+    n_replicates, n_cells = initial.shape
+    if "geometry" not in settings:
+        settings["n_cells"] = n_cells
+    return run_multiple_replicates(f, n_replicates=n_replicates, initial_states=initial, **settings)
 
 
 def initial_states(n_replicates, n_cells):
@@ -62,19 +80,20 @@ def relative_error(ours, theirs):
 # --- values
 
 
-@pytest.mark.parametrize(("boundary", "n_cells"), BOUNDARIES)
-def test_the_engine_gives_the_states_of_the_plain_step(key, precision, boundary, n_cells):
-    table, initial = Table(rough_table()), initial_states(9, n_cells)
-    settings = dict(n_steps=60, dt=0.02, noise_strength=0.5, boundary=boundary, edge_value=0.3, key=key)
-    ours = run_multiple_replicates(table, n_cells=n_cells, n_replicates=9, initial_states=initial, **settings)
-    theirs = jax.jit(partial(plain_simulation, table, **settings))(initial)
+@pytest.mark.parametrize("name", oracles.GEOMETRIES)
+def test_every_engine_gives_the_states_of_the_plain_loop_on_every_geometry(key, precision, engine, name):
+    geometry = oracles.GEOMETRIES[name]
+    table, initial = Table(rough_table()), initial_states(9, geometry.n_cells)
+    settings = dict(n_steps=60, dt=0.02, noise_strength=0.5, key=key)
+    ours = simulate(table, initial, geometry=geometry, engine=engine, **settings)
+    theirs = oracles.euler_maruyama_on(geometry, lambda x: np.asarray(table(x)), initial, **settings)
     assert ours.dtype == initial.dtype
     assert ((theirs == 0.0) | (theirs == 1.0)).any()
-    np.testing.assert_allclose(ours, theirs, atol=1e-5 if precision == "float32" else 1e-6)
+    np.testing.assert_allclose(ours, theirs, atol=3e-5 if precision == "float32" else 2e-6)
 
 
 @pytest.mark.parametrize("rounds", [13, 20])
-def test_a_table_of_many_knots_gives_the_states_of_exact_evaluation(key, rounds):
+def test_a_table_of_many_knots_gives_the_states_of_exact_evaluation(key, rounds, engine):
     """4,097 knots leave an error of f below max |f''| h² / 8 = 83 h² / 8 = 7e-7."""
 
     def steep(x):
@@ -82,8 +101,16 @@ def test_a_table_of_many_knots_gives_the_states_of_exact_evaluation(key, rounds)
 
     expected = oracles.euler_maruyama(lambda x: np.asarray(steep(x)), **TISSUE, key=key, rounds=rounds)
     for settings, atol in (({"n_knots": None}, 5e-6), ({"n_knots": 4097}, 2e-5)):
-        path = run_trajectories(steep, **TISSUE, key=key, rounds=rounds, **settings)
+        path = run_trajectories(steep, **TISSUE, key=key, rounds=rounds, engine=engine, **settings)
         np.testing.assert_allclose(path, expected, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["row", "pinned unlike", "one way"])
+def test_all_engines_refine_the_same_brownian_path(key, name):
+    geometry = oracles.GEOMETRIES[name]
+    settings = dict(geometry=geometry, n_replicates=9, n_steps=40, dt=0.02, noise_strength=0.5, key=key, refine=3)
+    ours, theirs = (run_multiple_replicates(TanhInhibition(), engine=name, **settings) for name in ENGINES)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 @pytest.mark.parametrize("hidden_dims", [(8, 8), (64, 64)])
@@ -108,30 +135,28 @@ def test_513_knots_follow_a_random_network_within_the_bound(hidden_dims):
 
 @pytest.mark.parametrize("n_cells", [1, 2, 10_000])
 @pytest.mark.parametrize("n_replicates", [1, 2, 3])
-def test_any_number_of_cells_and_replicates(float32, key, n_cells, n_replicates):
+def test_any_number_of_cells_and_replicates(float32, key, n_cells, n_replicates, engine):
     settings = dict(n_steps=5, dt=0.05, noise_strength=0.3, key=key)
     initial = initial_states(n_replicates, n_cells)
-    ours = run_multiple_replicates(
-        TanhInhibition(), n_cells=n_cells, n_replicates=n_replicates, initial_states=initial, **settings
-    )
+    ours = simulate(TanhInhibition(), initial, engine=engine, **settings)
     np.testing.assert_allclose(ours, plain_simulation(TanhInhibition(), initial, **settings), atol=1e-5)
 
 
-def test_a_rule_that_is_not_a_number_gives_states_that_are_not(key, nan_allowed):
-    states = run_multiple_replicates(Table(jnp.array([0.0, jnp.nan])), **TISSUE, key=key)
+def test_a_rule_that_is_not_a_number_gives_states_that_are_not(key, nan_allowed, engine):
+    states = run_multiple_replicates(Table(jnp.array([0.0, jnp.nan])), **TISSUE, key=key, engine=engine)
     assert jnp.isnan(states).all()
 
 
 # --- splits of the work
 
 
-def test_a_batch_holds_the_replicates_of_the_whole(key):
-    whole = run_multiple_replicates(TanhInhibition(), **TISSUE, key=key)
+def test_a_batch_holds_the_replicates_of_the_whole(key, engine):
+    whole = run_multiple_replicates(TanhInhibition(), **TISSUE, key=key, engine=engine)
     for first, n in ((0, 4), (4, 5), (8, 1)):
         batch = run_multiple_replicates(
-            TanhInhibition(), **TISSUE | {"n_replicates": n}, key=key, first_replicate=first
+            TanhInhibition(), **TISSUE | {"n_replicates": n}, key=key, first_replicate=first, engine=engine
         )
-        np.testing.assert_array_equal(batch, whole[first : first + n])
+        np.testing.assert_allclose(batch, whole[first : first + n], atol=0.0 if engine == "table" else 1e-12)
 
 
 _ON_TWO_DEVICES = """
@@ -175,11 +200,12 @@ def test_a_population_by_vmap_gives_each_rule_its_own_table(key):
 # --- the gradient
 
 
-def gradients(simulate, values, key, **settings):
-    """With respect to knots, initial states, dt, noise and edge at once, through a function of all final states."""
-    n_cells = settings.pop("n_cells")
+def gradients(simulate, values, key, geometry, **settings):
+    """With respect to knots, initial states, dt, noise and the numbers of the geometry at once, through a function of
+    all final states."""
+    n_cells = geometry.n_cells
     weights = jnp.asarray(np.random.default_rng(2).normal(size=(9, n_cells)), float)
-    numbers = {name: settings.pop(name) for name in ("dt", "noise_strength", "edge_value")}
+    numbers = {name: settings.pop(name) for name in ("dt", "noise_strength")} | {"geometry": geometry}
 
     def value(values, initial, numbers):
         return jnp.sum(weights * jnp.sin(3.0 * simulate(Table(values), initial, key=key, **settings, **numbers)))
@@ -188,15 +214,13 @@ def gradients(simulate, values, key, **settings):
     return gradient(values, initial_states(9, n_cells), jax.tree.map(lambda x: jnp.asarray(x, float), numbers))
 
 
-def engine(f, initial, **settings):
-    n_replicates, n_cells = initial.shape
-    return run_multiple_replicates(f, n_cells=n_cells, n_replicates=n_replicates, initial_states=initial, **settings)
-
-
-@pytest.mark.parametrize(("boundary", "n_cells"), BOUNDARIES)
-def test_the_gradient_is_that_of_the_plain_step_with_the_same_table(key, precision, boundary, n_cells):
-    settings = dict(n_cells=n_cells, n_steps=60, dt=0.02, noise_strength=0.5, boundary=boundary, edge_value=0.3)
-    ours, theirs = (gradients(simulate, rough_table(), key, **settings) for simulate in (engine, plain_simulation))
+@pytest.mark.parametrize(
+    ("engine", "name"), [*(("table", name) for name in oracles.GEOMETRIES), ("reference", "pinned unlike")]
+)
+def test_the_gradient_is_that_of_the_plain_step_with_the_same_table(key, precision, engine, name):
+    settings = dict(geometry=oracles.GEOMETRIES[name], n_steps=60, dt=0.02, noise_strength=0.5)
+    ours = gradients(partial(simulate, engine=engine), rough_table(), key, **settings)
+    theirs = gradients(plain_simulation, rough_table(), key, **settings)
     assert relative_error(ours[0], theirs[0]) < (1e-5 if precision == "float32" else 1e-10)
     assert relative_error(ours[1:], theirs[1:]) < (1e-5 if precision == "float32" else 1e-10)
 
@@ -209,7 +233,7 @@ def test_the_gradient_of_users_settings_is_that_of_the_plain_step(float32, key):
         states = simulate(Table(values), initial, n_steps=1000, dt=0.01, noise_strength=0.1, key=key)
         return jnp.mean(jax.nn.sigmoid((states[:, 0] - 0.45) / 0.1) * states[:, 3])
 
-    ours, theirs = (jax.jit(jax.grad(value), static_argnums=1)(values, s) for s in (engine, plain_simulation))
+    ours, theirs = (jax.jit(jax.grad(value), static_argnums=1)(values, s) for s in (simulate, plain_simulation))
     assert relative_error(ours, theirs) < 1e-5
 
 
@@ -222,7 +246,7 @@ def test_the_gradient_by_exact_evaluation_is_that_of_the_plain_step(key, precisi
         return jnp.sum(jnp.sin(3.0 * states))
 
     numbers = tuple(jnp.asarray(x, float) for x in (6.0, 3.0, 0.45))
-    ours = jax.jit(jax.grad(partial(value, simulate=engine, n_knots=None)))(numbers)
+    ours = jax.jit(jax.grad(partial(value, simulate=simulate, n_knots=None)))(numbers)
     theirs = jax.jit(jax.grad(partial(value, simulate=plain_simulation)))(numbers)
     assert relative_error(ours, theirs) < (1e-5 if precision == "float32" else 1e-10)
 
@@ -233,7 +257,7 @@ def test_more_knots_bring_the_gradient_closer_to_exact_evaluation(key):
     def gradient(n_knots):
         def value(numbers, initial):
             f = TanhInhibition(*numbers)
-            states = engine(f, initial, n_steps=60, dt=0.02, noise_strength=0.1, key=key, n_knots=n_knots)
+            states = simulate(f, initial, n_steps=60, dt=0.02, noise_strength=0.1, key=key, n_knots=n_knots)
             return jnp.sum(jnp.sin(3.0 * states))
 
         return jax.jit(jax.grad(value, argnums=(0, 1)))((4.0, 2.0, 0.5), initial_states(9, 7))
@@ -244,11 +268,15 @@ def test_more_knots_bring_the_gradient_closer_to_exact_evaluation(key):
     assert errors[-1] < 1e-3
 
 
-@pytest.mark.parametrize("recompute_every", [1, 7, 20, 60, 100])
-def test_simulating_anew_on_the_way_back_changes_nothing(key, recompute_every):
-    settings = dict(n_cells=7, n_steps=60, dt=0.02, noise_strength=0.5, boundary="pinned", edge_value=0.3)
-    ours = gradients(partial(engine, recompute_every=recompute_every), rough_table(), key, **settings)
-    assert relative_error(ours, gradients(engine, rough_table(), key, **settings)) < 1e-12
+@pytest.mark.parametrize(
+    ("engine", "recompute_every"), [("table", n) for n in (1, 7, 20, 60, 100)] + [("reference", 7)]
+)
+def test_simulating_anew_on_the_way_back_changes_nothing(key, recompute_every, engine):
+    settings = dict(geometry=Pinned(7, 0.3, 0.3), n_steps=60, dt=0.02, noise_strength=0.5)
+    again = partial(simulate, recompute_every=recompute_every, engine=engine)
+    ours = gradients(again, rough_table(), key, **settings)
+    theirs = gradients(partial(simulate, engine=engine), rough_table(), key, **settings)
+    assert relative_error(ours, theirs) < 1e-12
 
 
 def test_the_gradient_of_a_trajectory_sees_the_times_in_between(key):
@@ -262,7 +290,7 @@ def test_the_gradient_of_a_trajectory_sees_the_times_in_between(key):
 
     def by_hand(values):
         # final states after 20, 40 and 60 steps, each a simulation of its own
-        ends = [engine(Table(values), initial, n_steps=n, dt=0.02, noise_strength=0.5, key=key) for n in (20, 40, 60)]
+        ends = [simulate(Table(values), initial, n_steps=n, dt=0.02, noise_strength=0.5, key=key) for n in (20, 40, 60)]
         return jnp.sum(weights * jnp.stack([initial, *ends], axis=1))
 
     ours, theirs = jax.jit(jax.grad(value))(rough_table()), jax.jit(jax.grad(by_hand))(rough_table())
@@ -276,12 +304,12 @@ def test_clipping_has_the_derivative_of_jnp_clip_also_exactly_on_a_bound(n_knots
     rates = jnp.array([-1.0, 0.0, -0.25, 0.25, 0.0, 1.0, 0.1])  # one step of dt = 1
 
     def value(shift):
-        moved = engine(lambda s: 0.0 * s, initial, n_steps=1, dt=1.0, noise_strength=0.0, key=jax.random.key(0))
+        moved = simulate(lambda s: 0.0 * s, initial, n_steps=1, dt=1.0, noise_strength=0.0, key=jax.random.key(0))
         return moved + shift
 
     def clipped(rate):
         still = dict(n_steps=1, dt=1.0, noise_strength=0.0, key=jax.random.key(0), n_knots=n_knots)
-        return jax.vmap(lambda s, r: engine(lambda x: r + 0.0 * x, s[None, None], **still)[0, 0])(initial[0], rate)
+        return jax.vmap(lambda s, r: simulate(lambda x: r + 0.0 * x, s[None, None], **still)[0, 0])(initial[0], rate)
 
     slopes = jax.jacrev(clipped)(rates)
     expected = jax.jacrev(lambda rate: jnp.clip(initial[0] + rate, 0.0, 1.0))(rates)
@@ -289,13 +317,33 @@ def test_clipping_has_the_derivative_of_jnp_clip_also_exactly_on_a_bound(n_knots
     assert sorted(set(np.diag(expected).tolist())) == [0.0, 0.5, 1.0]
 
 
-@pytest.mark.parametrize(("boundary", "n_cells"), BOUNDARIES)
-def test_seeing_is_transposed_to_being_seen(boundary, n_cells):
-    cotangents = jnp.asarray(np.random.default_rng(0).normal(size=(n_cells, 3)))
-    transpose = jax.linear_transpose(lambda s: mean_of_neighbours(s, boundary, 0.0), cotangents)
-    np.testing.assert_allclose(
-        mean_of_neighbours_transposed(cotangents, boundary), transpose(cotangents)[0], atol=1e-15
-    )
+# --- the score
+
+
+@pytest.mark.parametrize("name", oracles.GEOMETRIES)
+def test_all_engines_accumulate_the_same_score(key, name):
+    """The fast one adds up on the knots as it goes; the reference differentiates the log probability of the path."""
+    tissue = Tissue(geometry=oracles.GEOMETRIES[name], n_steps=60, dt=0.02, noise_strength=0.5)
+    advantages = jnp.asarray(np.random.default_rng(4).normal(size=(6, 9)))
+    scores = []
+    for engine in ENGINES.values():
+        start = engine.begin(key, tissue, 13, 9)
+        scores.append(engine.accumulate_score(Table(rough_table()), start, tissue, 13, advantages).values)
+    assert relative_error(*scores) < 1e-6 and jnp.abs(scores[0]).max() > 1.0
+
+
+def test_an_engine_of_ones_own_is_handed_over(key):
+    class Own(type(ENGINES["reference"])):
+        n_begun = 0
+
+        def begin(self, *args, **settings):
+            Own.n_begun += 1
+            return super().begin(*args, **settings)
+
+    own = Own()
+    ours = run_multiple_replicates(TanhInhibition(), **TISSUE, key=key, engine=own)
+    assert Own.n_begun == 1 and Numerics(engine=own).engine is own
+    np.testing.assert_allclose(ours, run_multiple_replicates(TanhInhibition(), **TISSUE, key=key), atol=1e-6)
 
 
 # --- memory and compilation
@@ -346,5 +394,5 @@ def test_a_consensus_is_told_from_a_pattern_by_the_engine_too(float32, key):
     """An activating rule: all cells of a tissue agree; an inhibiting one: neighbours differ."""
     model = Model(n_replicates=200, n_steps=500)
     for amplitude, expected in ((-3.0, 0.0), (3.0, 0.85)):
-        scores = hard_scores(final_states(TanhInhibition(5.0, amplitude), model, key), model)
+        scores = scores_of(final_states(TanhInhibition(5.0, amplitude), model, key), model)
         assert scores["alternation"] == pytest.approx(expected, abs=0.12)

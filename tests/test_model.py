@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from lateral import MLP, Model, RegulatoryFunction, TanhInhibition, compute_loss, run_multiple_replicates, tabulate
-from lateral.model import final_states, hard_scores, soft_utility
+from lateral.model import final_states, scores_of
+from lateral.objective import relaxed_value
 
-NUMBERS = {"dt": 0.05, "noise_strength": 0.3, "edge_value": 0.2, "start": (0.1, 0.8), "threshold": 0.4}
+NUMBERS = {"dt": 0.05, "noise_strength": 0.3, "start": (0.1, 0.8), "threshold": 0.4}
+PINNED = {"boundary": "pinned", "edge_value": 0.2}
 SIZES = {"n_cells": 3, "n_replicates": 10, "n_steps": 8}
 
 
@@ -41,8 +43,8 @@ def test_the_defaults_are_the_settings_of_the_guide():
 
 
 def test_numbers_are_leaves_and_sizes_are_structure():
-    model = Model(network=Line(), **SIZES, **NUMBERS, soft_bandwidth=0.6, soft_width=0.7)
-    assert sorted(jax.tree.leaves(model)) == sorted([0.05, 0.3, 0.2, 0.1, 0.8, 0.4, 0.6, 0.7])
+    model = Model(network=Line(), **SIZES, **NUMBERS, **PINNED, soft_bandwidth=0.6, soft_width=0.7)
+    assert sorted(jax.tree.leaves(model)) == sorted([0.05, 0.3, 0.2, 0.2, 0.1, 0.8, 0.4, 0.6, 0.7])
     structure = jax.tree.structure(model)
     assert jax.tree.structure(dataclasses.replace(model, dt=0.5, start=(0.0, 0.1))) == structure
     for change in ({"n_cells": 4}, {"boundary": "ring"}, {"relaxation": "raw"}, {"n_knots": 9}, {"network": Line()}):
@@ -93,10 +95,10 @@ def test_a_sweep_over_a_number_of_the_model_is_a_vmap(key):
 
 
 def test_final_states_are_those_of_the_settings(key):
-    model = Model(network=Line(), **SIZES, **NUMBERS, boundary="pinned")
+    model = Model(network=Line(), **SIZES, **NUMBERS, **PINNED)
     f = RegulatoryFunction(Line(), PARAMS)
     simulated = {name: value for name, value in NUMBERS.items() if name != "threshold"}
-    expected = run_multiple_replicates(f, **SIZES, **simulated, boundary="pinned", key=key)
+    expected = run_multiple_replicates(f, **SIZES, **simulated, **PINNED, key=key)
     np.testing.assert_array_equal(final_states(f, model, key), expected)
     fewer = final_states(f, model, key, n_replicates=4)
     np.testing.assert_allclose(fewer, expected[:4], atol=1e-6)
@@ -157,24 +159,22 @@ def _pairs(q):
 def test_every_relaxation_matches_its_definition(relaxation, expected):
     settings = {"threshold": 0.55, "soft_width": 0.2, "soft_bandwidth": H}
     model = Model(n_cells=2, n_replicates=2, relaxation=relaxation, **settings)
-    utility, s_pat, s_rep = soft_utility(jnp.asarray(STATES), model)
+    utility = relaxed_value(model.objective, jnp.asarray(STATES), model.readout)
     assert float(utility) == pytest.approx(expected, abs=1e-12)
-    assert float(s_pat - s_rep) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_default_width_of_soft_fates_is_a_tenth():
     """Soft fates of states 0.1 off the threshold are 1 / (1 + e^-1) and 1 / (1 + e) at width 0.1."""
-    q = logistic(1.0)
-    states = jnp.array([[0.6], [0.6]])
-    s_pat = soft_utility(states, Model(n_cells=1, n_replicates=2, relaxation="bernoulli"))[1]
-    assert float(s_pat) == pytest.approx(entropy_bits([q, 1.0 - q]), abs=1e-12)
+    readout = Model(n_cells=1, n_replicates=2, relaxation="bernoulli").readout
+    soft = readout.relaxed.fates(jnp.array([[0.6], [0.6]]), readout)
+    np.testing.assert_allclose(soft, logistic(1.0), atol=1e-12)
 
 
 def test_hard_scores_use_the_threshold_of_the_model_and_have_no_gradient():
     model = Model(n_cells=2, n_replicates=2, threshold=0.55)
-    scores = hard_scores(jnp.asarray(STATES), model)  # fates 10 and 11: one bit in two cells
+    scores = scores_of(jnp.asarray(STATES), model)  # fates 10 and 11: one bit in two cells
     assert float(scores["utility"]) == pytest.approx(entropy_bits([0.75, 0.25]) - 0.5, abs=1e-12)
     assert float(scores["alternation"]) == 0.5
-    assert float(hard_scores(jnp.asarray(STATES), dataclasses.replace(model, threshold=0.65))["alternation"]) == 1.0
-    gradient = jax.grad(lambda states: hard_scores(states, model)["utility"])(jnp.asarray(STATES))
+    assert float(scores_of(jnp.asarray(STATES), dataclasses.replace(model, threshold=0.65))["alternation"]) == 1.0
+    gradient = jax.grad(lambda states: scores_of(states, model)["utility"])(jnp.asarray(STATES))
     np.testing.assert_array_equal(gradient, 0.0)

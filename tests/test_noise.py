@@ -9,8 +9,8 @@ import numpy as np
 import oracles
 import pytest
 
-from lateral import noise
-from lateral.noise import standard_normal, threefry_2x32
+from lateral.engine import noise
+from lateral.engine.noise import standard_normal, threefry_2x32
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from lateral import MLP, Model, RBFNetwork, preset, train_backprop, train_evolution, train_restarts
-from lateral.presets import trainer
+from lateral.presets import METHODS, RenamedWarning, trainer
 
 GUIDE_NETWORK = MLP((8, 8), input_centre=0.0, input_scale=1.0)
 
@@ -24,7 +24,7 @@ def test_the_guide_is_the_document_to_the_letter(method):
     [
         ("evolution", "recipe", MLP((8, 8), max_rate=5.0)),
         ("backprop", "pathwise", MLP((8, 8), max_rate=5.0)),
-        ("backprop", "recipe", RBFNetwork(max_rate=5.0)),
+        ("score", "recipe", RBFNetwork(max_rate=5.0)),
     ],
 )
 def test_all_but_the_guide_bound_the_rate(method, name, network):
@@ -36,20 +36,20 @@ def test_all_but_the_guide_bound_the_rate(method, name, network):
 
 
 def test_hidden_dims_ask_for_a_multilayer_perceptron():
-    model, settings = preset("backprop", hidden_dims=(4,))
+    model, settings = preset("score", hidden_dims=(4,))
     assert model.network == MLP((4,), max_rate=5.0) and settings == {"exploration_rate": 0.03, "learning_rate": 0.02}
-    assert preset("backprop", hidden_dims=(4,), learning_rate=0.1)[1]["learning_rate"] == 0.1
+    assert preset("score", hidden_dims=(4,), learning_rate=0.1)[1]["learning_rate"] == 0.1
 
 
 def test_each_preset_is_for_one_function():
     assert trainer("evolution", "guide") is train_evolution
-    assert trainer("backprop") is train_restarts
+    assert trainer("score") is train_restarts
     assert trainer("backprop", "pathwise") is trainer("backprop", "guide") is train_backprop
 
 
 def test_a_setting_of_another_trainer_is_refused_by_name():
     with pytest.raises(ValueError, match="train_restarts, which the preset 'recipe' is for, has no setting 'n_batch"):
-        preset("backprop", n_batches=2)
+        preset("score", n_batches=2)
     with pytest.raises(ValueError, match="train_backprop, which the preset 'guide' is for, has no setting 'n_rest"):
         preset("backprop", "guide", n_restarts=2)
 
@@ -72,17 +72,33 @@ def test_a_schedule_of_ones_own_is_kept():
     assert preset("backprop", "pathwise", learning_rate=schedule)[1]["learning_rate"] is schedule
 
 
-def test_the_recipe_compares_patterns_by_a_kernel_above_twelve_cells():
-    assert preset("backprop", n_cells=12)[0].relaxation == "bernoulli"
-    assert preset("backprop", n_cells=13)[0].relaxation == "kernel"
+@pytest.mark.parametrize(("method", "name"), [("backprop", "pathwise"), ("score", "recipe")])
+def test_above_twelve_cells_patterns_are_compared_in_pairs(method, name):
+    assert preset(method, name, n_cells=12)[0].relaxation == "bernoulli"
+    assert preset(method, name, n_cells=13)[0].relaxation == "pairwise"
+    assert preset(method, name, n_cells=13, relaxation="kernel")[0].relaxation == "kernel"
+
+
+def test_the_recipe_as_it_was_spelled_before_is_understood_with_a_notice():
+    with pytest.warns(RenamedWarning, match='is the method "score" now'):
+        model, settings = preset("backprop", objective="tissue")
+    assert (model, settings) == preset("score", objective="tissue")
+    with pytest.warns(RenamedWarning):
+        assert trainer("backprop") is train_restarts
+
+
+@pytest.mark.parametrize("name", ["guide", "pathwise"])
+def test_the_score_has_the_recipe_only(name):
+    with pytest.raises(ValueError, match=f"preset must be one of 'recipe', got '{name}'"):
+        preset("score", name)
 
 
 def test_the_recipe_never_trains_on_more_steps_than_there_are():
     assert preset("backprop", "pathwise", n_steps=120)[1]["n_training_steps"] == 120
 
 
-@pytest.mark.parametrize("name", ["guide", "recipe", "pathwise"])
-@pytest.mark.parametrize("method", ["evolution", "backprop"])
+@pytest.mark.parametrize(("method", "name"), [(method, name) for method in METHODS for name in METHODS[method]])
+@pytest.mark.filterwarnings("ignore::lateral.presets.RenamedWarning")
 def test_changes_go_where_they_belong(method, name):
     training = {"progress": True}
     model, settings = preset(method, name, n_cells=5, boundary="ring", n_replicates=9, hidden_dims=(4,), **training)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lateral import MLP, Model, RBFNetwork, Score, TrainingDiverged, restarts, train_restarts
+from lateral import MLP, Model, RBFNetwork, Score, TrainingDiverged, train_restarts
 from lateral.evaluation import fresh_objective, merit
-from lateral.restarts import best_candidates
+from lateral.training import restarts
+from lateral.training.restarts import best_candidates
 
 pytestmark = [pytest.mark.usefixtures("float32"), pytest.mark.filterwarnings("ignore::lateral.TimeStepWarning")]
 

@@ -4,13 +4,15 @@ import dataclasses
 import json
 import os
 import stat
+import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lateral import MLP, Model, RBFNetwork, Run, load_run, save_run
+from lateral import MLP, Model, RBFNetwork, Run, evaluate, load_run, save_run
 
 init = jax.jit(MLP.init)
 
@@ -178,7 +180,7 @@ def test_a_missing_file_is_a_missing_file(tmp_path):
 def test_a_newer_version_asks_for_an_update(tmp_path):
     path = tmp_path / "run.npz"
     write_npz(path, {"format": "lateral-run", "version": 99})
-    with pytest.raises(ValueError, match="version 99, this lateral reads up to 2: update"):
+    with pytest.raises(ValueError, match="version 99, this lateral reads up to 3: update"):
         load_run(path)
 
 
@@ -262,3 +264,49 @@ def test_a_header_that_lacks_a_field_is_named(tmp_path, run):
     np.savez(path, **contents | {"header": np.array(json.dumps(header))})
     with pytest.raises(ValueError, match="lacks 'settings'"):
         load_run(path)
+
+
+# --- files of version 2, written by the package as it was before its model had parts (in tests/version2)
+
+VERSION_2 = Path(__file__).parent / "version2"
+EXPECTED = json.loads((VERSION_2 / "expected.json").read_text())
+# What was called "backprop" then.
+METHODS = {"recipe_ring": "score", "not_odd": "score", "session_score": "score", "own_network": "combination"}
+
+
+class LineOfVersion2:
+    def apply(self, params, s):
+        return params["gain"] * (0.5 - s) + params["bias"][0]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_file_of_version_2_loads_to_the_same_rule_and_evaluation(float32, name):
+    expected = EXPECTED[name]
+    own = {"network": LineOfVersion2()} if name == "own_network" else {}
+    run = load_run(VERSION_2 / f"{name}.npz", **own)
+    assert run.method == METHODS.get(name, expected["method"]) and run.seed == 7
+    x = np.linspace(0.0, 1.0, 33)
+    np.testing.assert_allclose(run.regulatory_function(x), expected["rates"], rtol=1e-5, atol=1e-6)
+    if run.model.boundary != "pinned":
+        del expected["model"]["edge_value"]
+    for setting, value in expected["model"].items():
+        ours = getattr(run.model, setting)
+        assert (list(ours) if isinstance(ours, tuple) else ours) == value, setting
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = evaluate(run.regulatory_function, run.model, key=jax.random.key(3), n_replicates=500)
+    for quantity, value in expected["evaluation"].items():
+        assert getattr(result, quantity) == pytest.approx(value, abs=2e-3), quantity
+    for old, values in expected["history"].items():
+        of_population = {"best_utility": "objective", "mean_utility": "mean_objective"}
+        new = of_population.get(old, old)
+        if name == "session_evolution" and run.model.objective == "ensemble":
+            assert {"objective", "utility"} < run.history.keys()
+        np.testing.assert_allclose(run.history[new], values)
+
+
+def test_a_run_of_version_2_is_saved_as_one_of_this_version(tmp_path):
+    run = load_run(VERSION_2 / "guide_pinned.npz")
+    again = load_run(save_run(tmp_path / "again.npz", run))
+    assert again.model == run.model and float(again.model.geometry.left) == 0.25
+    assert_same_tree(again.params, run.params)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import lateral
-from lateral import backprop, evolution
-from lateral.session import CHUNK, SESSION_METHODS, TrainingSession
+from lateral.training.driver import run_chunk
+from lateral.training.session import CHUNK, SESSION_METHODS, TrainingSession
 
 MODEL = lateral.Model(
     lateral.RBFNetwork(n_features=5), n_cells=4, n_replicates=32, n_steps=40, dt=0.05, objective="tissue"
@@ -30,19 +30,17 @@ def test_the_cut_into_chunks_changes_nothing(method, float32):
     jax.tree.map(np.testing.assert_array_equal, at_once.params, in_pieces.params)
 
 
-@pytest.mark.parametrize(
-    ("method", "jitted"), [("score", backprop.run_epochs), ("evolution", evolution.run_generations)]
-)
-def test_learning_rate_and_noise_take_effect_in_the_next_epoch_and_compile_nothing(method, jitted, float32):
+@pytest.mark.parametrize("method", ["score", "evolution"])
+def test_learning_rate_and_noise_take_effect_in_the_next_epoch_and_compile_nothing(method, float32):
     steered, left_alone = _session(method, learning_rate=0.1), _session(method, learning_rate=0.1)
     steered.advance(2)
     left_alone.advance(4)
-    n_compiled = jitted._cache_size()
+    n_compiled = run_chunk._cache_size()
     steered.learning_rate, steered.noise_strength = 0.4, 0.2
     steered.advance(2)
-    assert jitted._cache_size() == n_compiled
-    assert steered.history["learning_rate"] == [0.1, 0.1, 0.4, 0.4]
-    assert steered.history["noise_strength"] == [0.1, 0.1, 0.2, 0.2]
+    assert run_chunk._cache_size() == n_compiled
+    assert steered.history[steered.algorithm.steered] == pytest.approx([0.1, 0.1, 0.4, 0.4])
+    assert steered.history["noise_strength"] == pytest.approx([0.1, 0.1, 0.2, 0.2])
     assert steered.history["utility"][:2] == left_alone.history["utility"][:2]
     assert steered.history["utility"][2:] != left_alone.history["utility"][2:]
 
@@ -73,7 +71,7 @@ def test_what_comes_out_is_a_run_that_can_be_saved(tmp_path, float32):
     session.advance(3)
     session.noise_strength = 0.3
     run = lateral.load_run(lateral.save_run(tmp_path / "run.npz", session.run()))
-    assert run.method == "backprop" and float(run.model.noise_strength) == pytest.approx(0.3)
+    assert run.method == "score" and float(run.model.noise_strength) == pytest.approx(0.3)
     np.testing.assert_allclose(run.history["utility"], session.history["utility"])
     np.testing.assert_allclose(
         run.regulatory_function(np.linspace(0, 1, 5)), session.regulatory_function(np.linspace(0, 1, 5)), rtol=1e-6

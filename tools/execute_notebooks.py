@@ -20,6 +20,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+from lateral.files import whole_file
+
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -74,13 +76,6 @@ def execute(path):
     return notebook
 
 
-def replace(path, notebook):
-    """Write beside the file, then swap: an interruption leaves the old notebook or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
-
-
 def main(arguments):
     paths = [Path(a).resolve() for a in arguments] or sorted(NOTEBOOKS.glob("*.ipynb"))
     if not paths:
@@ -94,7 +89,8 @@ def main(arguments):
             sys.exit(f"{error}\n{path.name} failed ({type(error).__name__}); no notebook was changed")
         print(f"{path.name}: {time.perf_counter() - start:.1f} s", flush=True)
     for path, notebook in executed.items():
-        replace(path, notebook)
+        with whole_file(path) as file:
+            file.write((nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -20,11 +20,21 @@ import ipywidgets
 import numpy as np
 from IPython.display import HTML, display
 
-from lateral._checks import check_callable
-from lateral._files import whole_file
+from lateral.checks import check_callable
+from lateral.files import whole_file
 from lateral.plotting import Figure
 
-__all__ = ["App", "Explorer", "Picture", "choice", "explore", "seed_field", "slider"]
+__all__ = [
+    "App",
+    "Explorer",
+    "Picture",
+    "cell_columns",
+    "choice",
+    "error_text",
+    "explore",
+    "seed_field",
+    "slider",
+]
 
 FORMATS = ("png", "svg", "pdf", "csv")
 MAX_SEED = 999_999
@@ -119,7 +129,7 @@ class App(ipywidgets.VBox):
         )
         self._save = ipywidgets.Button(description="Save", icon="download", tooltip="the picture, or its data as CSV")
         self._saved = ipywidgets.HTML()
-        self._save.on_click(self._export_next)
+        self._save.on_click(lambda _: self._save_next(self.export, type(self).__name__, self._format.value))
         if "seed" in self.controls:
             self.new_seed = ipywidgets.Button(description="new seed", icon="random", tooltip="the next seed")
             self.new_seed.on_click(lambda _: self._next_seed())
@@ -191,17 +201,21 @@ class App(ipywidgets.VBox):
     def _next_seed(self) -> None:
         self.controls["seed"].value = (self.controls["seed"].value + 1) % (MAX_SEED + 1)
 
-    def _export_next(self, _button=None) -> None:
-        stem, kind = type(self).__name__, self._format.value
+    def _save_next(self, save: Callable, stem: str, ending: str) -> None:
+        """Let `save` write `STEM-NUMBER.ENDING` with the first number that is free, for a button that overwrites none.
+
+        What `save` returns, a path or a list of them, shows beside the button; so does an error.
+        """
         number = 1
         while any(Path().glob(f"{stem}-{number}[._]*")):
             number += 1
         try:
-            written = self.export(f"{stem}-{number}.{kind}")
+            written = save(f"{stem}-{number}.{ending}")
         except Exception as error:  # a button has no caller to raise to
             self._saved.value = error_text(error)
         else:
-            self._saved.value = "saved " + ", ".join(f"<code>{path}</code>" for path in written)
+            paths = written if isinstance(written, list) else [written]
+            self._saved.value = "saved " + ", ".join(f"<code>{path}</code>" for path in paths)
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(self.controls)})"

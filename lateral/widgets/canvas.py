@@ -11,19 +11,24 @@ import lateral
 from lateral import plotting
 from lateral.evaluation import what_was_found
 from lateral.model import final_states
-from lateral.session import TrainingSession
+from lateral.training.session import TrainingSession
 from lateral.widgets.base import cell_columns
 
-__all__ = ["Canvas", "View"]
+__all__ = ["Canvas", "View", "name_of_score"]
 
 NORMS = (1e-6, 1e4)  # gradient norms beyond are drawn at the edge; the title has the number
+
+
+def name_of_score(unit: str) -> str:
+    """What the history reports as the utility of each epoch or generation."""
+    return "U of the best" if unit == "generation" else "U"
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
     """A training at one moment, as the picture shows it."""
 
-    method: str
+    unit: str  # what is counted, "epoch" or "generation"
     history: dict[str, list[float]]
     neighbour_means: np.ndarray
     rates: np.ndarray
@@ -32,13 +37,15 @@ class View:
 
     @classmethod
     def of(cls, session: TrainingSession) -> "View":
+        """What a training has come to, with the fates of 40 tissues."""
         params, history = session.params, session.history
         means = np.linspace(0.0, 1.0, 201)
         model = dataclasses.replace(session.model, noise_strength=np.float32(session.noise_strength), n_replicates=40)
         rates, initial, fates = _snapshot(model, params, session.initial_params, means, jax.random.key(1))
-        return cls(session.method, history, means, *(np.asarray(x) for x in (rates, initial, fates)))
+        return cls(session.algorithm.unit, history, means, *(np.asarray(x) for x in (rates, initial, fates)))
 
     def numbers(self) -> dict[str, Any]:
+        """The last entry of each column of the history, by name, and what was found."""
         if not self.history:
             return {}
         numbers = {"epoch": len(self.history["utility"])}
@@ -46,6 +53,7 @@ class View:
         return numbers | {"found": what_was_found(numbers["utility"], numbers["alternation"])}
 
     def tables(self) -> dict[str, dict]:
+        """The data of the picture, as `Picture.tables`."""
         rule = {"neighbour_mean": self.neighbour_means, "rate": self.rates, "initial_rate": self.initial_rates}
         fates = cell_columns(self.fates.astype(int))
         n_epochs = len(self.history.get("utility", ()))
@@ -70,11 +78,24 @@ class Canvas:
     def __init__(self):
         self.figure, axes = plotting.new_figure(2, 2, width=9.0, height=5.6)
         (self._curve, self._rule), (self._norm, self._fates) = axes
-        colours = plotting.COLOURS
         self._curve.set(ylabel="U (bits per cell); share", ylim=(-0.05, 1.05))
         self._norm.set(xlabel="epoch or generation", ylabel="gradient norm", yscale="log", ylim=NORMS)
         self._rule.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), ylim=(-5.5, 5.5))
         self._fates.set(xlabel="cell", ylabel="replicate")
+        # With a place of their own: matplotlib finds one only when it draws the whole axes.
+        titles = [ax.set_title("title", fontsize=10, y=1.02) for ax in axes.flat]
+        self._title_of = dict(zip(("curve", "rule", "norm", "fates"), titles, strict=True))
+        self._add_curves()
+        self._moving = [self._utility, self._alternation, self._gradient, self._initial, self._learned,
+                        self._no_gradient, *titles]  # fmt: skip
+        self._picture, self._faint, self._marks = None, [], []
+        self._pixels, self._drawn_for = None, None
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+        self._agg = FigureCanvasAgg(self.figure)
+
+    def _add_curves(self) -> None:
+        colours = plotting.COLOURS
         (self._utility,) = self._curve.plot([], [], color=colours[0], label="U of its own replicates")
         (self._alternation,) = self._curve.plot([], [], color=colours[4], ls=":", label="alternation")
         self._curve.plot([], [], color="0.75", label="earlier runs")
@@ -86,18 +107,7 @@ class Canvas:
         (self._learned,) = self._rule.plot([], [], color=colours[0], lw=2, label="learned")
         self._curve.legend(loc="lower right", fontsize=8)
         self._rule.legend(loc="upper right", fontsize=8)
-        self._picture = None
-        # With a place of their own: matplotlib finds one only when it draws the whole axes.
-        titles = [ax.set_title("title", fontsize=10, y=1.02) for ax in axes.flat]
-        self._title_of = dict(zip(("curve", "rule", "norm", "fates"), titles, strict=True))
         self._no_gradient = self._norm.text(0.5, 0.5, "", ha="center", transform=self._norm.transAxes, color="dimgrey")
-        self._moving = [self._utility, self._alternation, self._gradient, self._initial, self._learned,
-                        self._no_gradient, *titles]  # fmt: skip
-        self._faint, self._marks = [], []
-        self._pixels, self._drawn_for = None, None
-        self.figure.draw_without_rendering()
-        self.figure.set_layout_engine("none")
-        self._agg = FigureCanvasAgg(self.figure)
 
     def draw(self, view: View | None, earlier: list) -> bytes:
         """PNG of a training, None for none yet, before the runs of old."""
@@ -133,15 +143,12 @@ class Canvas:
             self._title_of["curve"].set_text("Training: press Start")
             self._title_of["fates"].set_text("Fates of 40 tissues")
         else:
-            utility, alternation = history["utility"][-1], history["alternation"][-1]
+            numbers = view.numbers()
             found = {"pattern": "patterns", "consensus": "CONSENSUS, no pattern", "nothing": "nothing yet"}
-            unit = "generation" if view.method == "evolution" else "epoch"
             moved = ", dotted: a slider was moved" if self._marks else ""
-            what = "Best objective" if view.method == "evolution" else "U"
-            self._title_of["curve"].set_text(f"{what} = {utility:.3f} at {unit} {n_epochs}{moved}")
-            self._title_of["fates"].set_text(
-                f"Alternation {alternation:.2f}: {found[what_was_found(utility, alternation)]}"
-            )
+            score = f"{name_of_score(view.unit)} = {numbers['utility']:.3f}"
+            self._title_of["curve"].set_text(f"{score} at {view.unit} {n_epochs}{moved}")
+            self._title_of["fates"].set_text(f"Alternation {numbers['alternation']:.2f}: {found[numbers['found']]}")
         if view is not None and self._picture is not None and self._picture.get_array().shape == view.fates.shape:
             self._picture.set_data(view.fates)
 
@@ -185,6 +192,6 @@ class Canvas:
 
 
 def _changes(history: dict[str, list[float]]) -> np.ndarray:
-    """Epochs from which on learning rate or noise was another."""
-    steered = np.array([history.get("learning_rate", []), history.get("noise_strength", [])])
-    return 1 + np.flatnonzero((np.diff(steered, axis=1) != 0.0).any(axis=0)) + 0.5
+    """Epochs from which on learning rate (mutation strength) or noise was another."""
+    steered = [history[name] for name in ("learning_rate", "mutation_strength", "noise_strength") if name in history]
+    return 1 + np.flatnonzero(np.any([np.diff(values) != 0.0 for values in steered], axis=0)) + 0.5

@@ -28,6 +28,7 @@ from jaxtyping import Array, Complex, Float, UInt32
 
 __all__ = [
     "ROUNDS",
+    "SINE_COEFFICIENTS",
     "Stream",
     "make_stream",
     "pair",
@@ -43,7 +44,7 @@ ROUNDS = (13, 20)
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 # sin(2 pi y) for |y| <= 1/4, Taylor to degree 11: off by less than 6e-8.
-_SINE = tuple((-1) ** (k // 2) * (2.0 * math.pi) ** k / math.factorial(k) for k in range(1, 12, 2))
+SINE_COEFFICIENTS = tuple((-1) ** (k // 2) * (2.0 * math.pi) ** k / math.factorial(k) for k in range(1, 12, 2))
 
 Stream = tuple[UInt32[Array, ""], UInt32[Array, ""], UInt32[Array, ""]]
 """Where numbers are drawn: the two words of the key, and the number of the first pair of replicates."""
@@ -149,8 +150,8 @@ def _cosine(words):
     """cos(2 pi w / 2^32) for 32-bit words w, as sin(2 pi y) with |y| <= 1/4."""
     y = 0.25 - jnp.abs(_signed(words)) * 2.0**-32
     square = y * y
-    series = _SINE[-1]
-    for coefficient in _SINE[-2::-1]:
+    series = SINE_COEFFICIENTS[-1]
+    for coefficient in SINE_COEFFICIENTS[-2::-1]:
         series = series * square + coefficient
     return y * series
 

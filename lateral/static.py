@@ -11,6 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+__all__ = [
+    "Static",
+    "combine",
+    "partition",
+    "register_settings",
+]
+
 
 class Static(NamedTuple):
     """What is left of an object without its arrays; hashable, to be a static argument of `jax.jit`."""

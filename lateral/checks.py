@@ -14,7 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-BOUNDARIES = ("free", "ring", "pinned")
+__all__ = [
+    "check_callable",
+    "check_choice",
+    "check_fates",
+    "check_key",
+    "check_matrix",
+    "check_number",
+    "check_range",
+    "check_real",
+    "check_size",
+    "check_unit_interval",
+    "is_float",
+    "is_traced",
+]
 
 
 def is_traced(value) -> bool:
@@ -79,13 +92,6 @@ def check_choice(name: str, value, choices):
     if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
-
-
-def check_boundary(boundary, n_cells: int) -> str:
-    check_choice("boundary", boundary, BOUNDARIES)
-    if boundary == "ring" and n_cells < 3:
-        raise ValueError(f"a ring needs n_cells >= 3, got {n_cells}: with fewer, both neighbours are the same cell")
-    return boundary
 
 
 def check_key(key) -> jax.Array:

@@ -1,0 +1,134 @@
+"""Simulations by any engine: checks, segments that are computed anew on the way back, and states on the way."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from lateral.checks import (
+    check_callable,
+    check_key,
+    check_number,
+    check_real,
+    check_size,
+    check_unit_interval,
+    is_traced,
+)
+from lateral.engine.protocol import Numerics, check_numerics, engine_of, prepare_rule
+from lateral.static import combine, partition
+from lateral.tissue import Tissue, check_tissue
+
+__all__ = ["run_engine", "simulate"]
+
+
+def simulate(
+    f: Callable,
+    tissue: Tissue,
+    *,
+    n_replicates: int,
+    key: Array,
+    numerics: Numerics | None = None,
+    initial_states: ArrayLike | None = None,
+    refine: int = 1,
+    first_replicate: ArrayLike = 0,
+    every: int | None = None,
+) -> Array:
+    """States of independent replicates of a tissue whose cells follow `f`.
+
+    The arguments are those of `lateral.run_multiple_replicates`.
+
+    Returns:
+        Final states `(replicate, cell)`, or with `every` the states at every so many steps from the start on,
+        `(replicate, time, cell)`.
+    """
+    check_callable("f", f)
+    check_tissue("tissue", tissue)
+    numerics = Numerics() if numerics is None else check_numerics("numerics", numerics)
+    n_replicates, refine = check_size("n_replicates", n_replicates), check_size("refine", refine)
+    _check_addresses(tissue.n_cells, n_replicates, first_replicate)
+    if every is not None and tissue.n_steps % check_size("every", every):
+        raise ValueError(f"n_steps must be a multiple of every, got n_steps = {tissue.n_steps} and every = {every}")
+    if initial_states is not None:
+        initial_states = _check_initial(initial_states, n_replicates, tissue.n_cells)
+    arrays, static = partition(f)
+    return run_engine(
+        arrays,
+        check_key(key),
+        jax.tree.map(_as_float, tissue),
+        initial_states,
+        first_replicate,
+        f=static,
+        numerics=numerics,
+        n_replicates=n_replicates,
+        refine=refine,
+        every=every,
+    )
+
+
+@partial(jax.jit, static_argnames=("f", "numerics", "n_replicates", "refine", "every"))
+def run_engine(arrays, key, tissue, initial_states, first_replicate, *, f, numerics, n_replicates, refine, every):
+    """`simulate` without its checks; the size of its cache tells how often something was compiled."""
+    engine, f = engine_of(numerics), prepare_rule(combine(arrays, f), numerics.n_knots)
+    start = engine.begin(key, tissue, numerics.rounds, n_replicates, first_replicate, initial_states)
+
+    def advance(now, first_step, n_steps):
+        return engine.advance(f, now, tissue, numerics.rounds, first_step, n_steps, refine)
+
+    if every is None:
+        end = _in_segments(advance, start, jnp.uint32(0), tissue.n_steps, numerics.recompute_every)
+        return engine.states(end, n_replicates)
+
+    def keep(now, first_step):
+        now = _in_segments(advance, now, first_step, every, numerics.recompute_every)
+        return now, engine.states(now, n_replicates)
+
+    first_steps = jnp.arange(0, tissue.n_steps, every, dtype=jnp.uint32)
+    later = jax.lax.scan(keep, start, first_steps)[1]
+    return jnp.moveaxis(jnp.concatenate([engine.states(start, n_replicates)[None], later]), 0, 1)
+
+
+def _in_segments(advance: Callable, now: Any, first_step, n_steps: int, length: int | None):
+    """All steps at once, or in segments that the backward pass simulates anew, to keep few states in memory."""
+    if length is None or length >= n_steps:
+        return advance(now, first_step, n_steps)
+    n_segments, rest = divmod(n_steps, length)
+    one = jax.checkpoint(lambda now, first: advance(now, first, length), prevent_cse=False)
+    first_steps = first_step + jnp.arange(0, n_segments * length, length, dtype=jnp.uint32)
+    now = jax.lax.scan(lambda now, first: (one(now, first), None), now, first_steps)[0]
+    if rest:
+        last_first = first_step + jnp.uint32(n_segments * length)
+        now = jax.checkpoint(lambda now, first: advance(now, first, rest))(now, last_first)
+    return now
+
+
+def _check_addresses(n_cells: int, n_replicates: int, first_replicate) -> None:
+    """The noise of each cell and replicate needs an address of 32 bits, and two replicates share one block."""
+    check_number("first_replicate", first_replicate, minimum=0.0)
+    last = n_replicates
+    if not is_traced(first_replicate):
+        if first_replicate % 2:
+            raise ValueError(f"first_replicate must be an even whole number >= 0, got {first_replicate:g}")
+        last += int(first_replicate)
+    if n_cells * (last + last % 2) >= 2**32:
+        raise ValueError(f"n_cells * (first_replicate + n_replicates) must be below 2^32, got {n_cells * last}")
+
+
+def _check_initial(states, n_replicates: int, n_cells: int) -> Array:
+    states = check_real("initial_states", states)
+    shapes = [(n_cells,), (n_replicates, n_cells)]
+    if states.shape not in shapes:
+        raise ValueError(f"initial_states must have shape {shapes[0]} or {shapes[1]}, got shape {states.shape}")
+    check_unit_interval("initial_states", states)
+    return jnp.broadcast_to(states, shapes[1]).astype(float)
+
+
+def _as_float(x):
+    """One dtype for all numbers: 0 and 0.0 and numpy's 0.0 must not compile three times. NumPy's is quick to make."""
+    if np.ndim(x):
+        return x
+    return jnp.asarray(x, float) if isinstance(x, jax.Array) else np.asarray(x, jnp.result_type(float))

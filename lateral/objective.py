@@ -1,0 +1,145 @@
+"""Objectives: what training climbs, as one function of an ensemble.
+
+    class MyObjective:
+        def __call__(self, ensemble):               # bits, or whatever is to be large
+            return binary_entropy(ensemble.mean(ensemble.fates)) - ensemble.s_rep
+
+From this one function follow the hard value, the relaxed value (soft fates, and S_rep as the relaxation has it), and
+the *influence* of a replicate, its derivative by the weight of that replicate, which the score estimator needs. An
+objective says of itself which symmetries it has: only patterns that it values alike may be merged by a critic.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from lateral.checks import check_choice
+from lateral.numerics import binary_entropy
+from lateral.patterns import PatternClasses, each_its_own
+from lateral.readout import Readout
+
+__all__ = [
+    "OBJECTIVES",
+    "Ensemble",
+    "EnsembleUtility",
+    "Objective",
+    "TissueUtility",
+    "check_objective",
+    "hard_value",
+    "influence",
+    "objective_of",
+    "relaxed_value",
+]
+
+
+class Ensemble(NamedTuple):
+    """Fates of many tissues, hard or soft, in which each replicate has a weight.
+
+    Attributes:
+        fates: in [0, 1].
+        s_rep: entropy of whole patterns in bits per cell.
+        weights: of the replicates, by which the influence is a derivative; None for 1 each.
+        swapped: whether each tissue stands for itself and for the same with fates 0 and 1 swapped.
+    """
+
+    fates: Float[Array, "replicate cell"]
+    s_rep: Float[Array, ""]
+    weights: Float[Array, " replicate"] | None = None
+    swapped: Bool[Array, ""] | bool = False
+
+    def mean(self, values: Array) -> Float[Array, ""]:
+        """Weighted mean over replicates, and over cells where `values` are `(replicate, cell)`."""
+        if self.weights is None:
+            return jnp.mean(values)
+        weights = self.weights.reshape((-1,) + (1,) * (values.ndim - 1))
+        return jnp.sum(weights * values) / values.size
+
+    @property
+    def pooled_share(self) -> Float[Array, ""]:
+        """Share of fate 1 over all cells and replicates."""
+        share = self.mean(self.fates)
+        return share if self.swapped is False else jnp.where(self.swapped, 0.5, share)
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A value of an ensemble, and what it takes for alike.
+
+    Attributes:
+        symmetric: whether a pattern is worth the same in all places that the symmetries of the tissue take it to;
+            False where the objective does not say.
+        swappable: whether it is worth the same with fates 0 and 1 swapped; likewise.
+    """
+
+    def __call__(self, ensemble: Ensemble) -> Float[Array, ""]: ...
+
+
+class EnsembleUtility(NamedTuple):
+    """U as the paper has it, with the fates of all replicates pooled; a consensus is an optimum too."""
+
+    symmetric: bool = True
+    swappable: bool = True
+
+    def __call__(self, ensemble):
+        return binary_entropy(ensemble.pooled_share) - ensemble.s_rep
+
+
+class TissueUtility(NamedTuple):
+    """The same with the entropy of fates taken inside each replicate and averaged: a consensus is worth nothing."""
+
+    symmetric: bool = True
+    swappable: bool = True
+
+    def __call__(self, ensemble):
+        return ensemble.mean(binary_entropy(jnp.mean(ensemble.fates, axis=1))) - ensemble.s_rep
+
+
+OBJECTIVES: dict[str, Objective] = {"ensemble": EnsembleUtility(), "tissue": TissueUtility()}
+
+
+def check_objective(name: str, objective):
+    return objective if callable(objective) else check_choice(name, objective, OBJECTIVES)
+
+
+def objective_of(objective: Any) -> Objective:
+    """The objective itself, of a name too."""
+    return OBJECTIVES[objective] if isinstance(objective, str) else objective
+
+
+def relaxed_value(objective: Any, states: Float[Array, "replicate cell"], readout: Readout) -> Float[Array, ""]:
+    """Value of final states with relaxed fates, which has a gradient."""
+    relaxation = readout.relaxed
+    fates = relaxation.fates(states, readout)
+    return objective_of(objective)(Ensemble(fates, relaxation.s_rep(fates, readout)))
+
+
+def hard_value(objective: Any, fates: Float[Array, "replicate cell"]) -> Float[Array, ""]:
+    """Value of exact fates."""
+    return influence(objective, fates)[0]
+
+
+def influence(
+    objective: Any, fates: Float[Array, "replicate cell"], classes: PatternClasses | None = None
+) -> tuple[Float[Array, ""], Float[Array, " replicate"]]:
+    """Value of exact fates, and the change of it for each replicate by which its share of the ensemble grows.
+
+    The derivative by the weights of the replicates, up to a constant. U is a function of the frequencies P of
+    patterns: for S_rep the derivative is `-log2(P) / N` of each one's pattern, less a constant.
+
+    With `classes`, P is that of a class shared out equally among its patterns: value and influence are those of the
+    ensemble that holds every replicate in all the images of its class, which scatters and is biased less.
+    """
+    n_replicates, n_cells = fates.shape
+    classes = each_its_own(fates) if classes is None else classes
+    counts = jnp.zeros(n_replicates, fates.dtype).at[classes.number].add(1.0)[classes.number]
+    log_frequency = jnp.log2(counts / n_replicates / classes.n_patterns) / n_cells
+
+    def value(weights):
+        # What is left out by holding log P fixed is the constant: sum_q of one's own class w_q / P_q / ln 2.
+        s_rep = -jnp.sum(weights * log_frequency) / n_replicates
+        return objective_of(objective)(Ensemble(fates, s_rep, weights, classes.swapped))
+
+    of_all, of_each = jax.value_and_grad(value)(jnp.ones(n_replicates, fates.dtype))
+    return of_all, n_replicates * of_each

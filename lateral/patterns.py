@@ -1,0 +1,124 @@
+"""Patterns of fates: how often each is seen, and which are equally frequent by symmetry.
+
+A pattern is compared as 32-bit words, so that any number of cells can be told apart exactly; replicates are sorted by
+them instead of compared pair by pair.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from lateral.geometry import Geometry
+
+__all__ = [
+    "PatternClasses",
+    "alternation_of",
+    "count_patterns",
+    "each_its_own",
+    "number_of_patterns",
+    "pattern_classes",
+]
+
+MAX_CELLS_OF_CLASSES = 32  # one word
+
+
+class PatternClasses(NamedTuple):
+    """Which replicates show a pattern of the same class, from `pattern_classes`.
+
+    Attributes:
+        number: below R, the same for the same class.
+        n_patterns: patterns in that class, all equally frequent.
+        swapped: whether swapped fates belong to the same class.
+    """
+
+    number: Int[Array, " replicate"]
+    n_patterns: Float[Array, "*replicate"]
+    swapped: Bool[Array, ""]
+
+
+@jax.jit
+def count_patterns(fates: Float[Array, "replicate cell"]) -> tuple[Array, Array]:
+    """Replicates sorted by pattern: how often each one's pattern occurs, and its share of fate 1."""
+    group, shares = _sort_by_words(_pattern_words(fates), jnp.mean(fates, axis=1))
+    sizes = jnp.zeros_like(shares).at[group].add(1.0)
+    return sizes[group], shares
+
+
+def number_of_patterns(counts: Float[Array, " replicate"]) -> Int[Array, ""]:
+    """How many distinct patterns there are, from what `count_patterns` counts."""
+    return jnp.round(jnp.sum(1.0 / counts)).astype(jnp.int32)
+
+
+def each_its_own(fates: Float[Array, "replicate cell"]) -> PatternClasses:
+    """Classes of one pattern each."""
+    return PatternClasses(_number(_pattern_words(fates)), jnp.ones(()), jnp.array(False))
+
+
+def pattern_classes(
+    fates: Float[Array, "replicate cell"], geometry: Geometry, swap: ArrayLike = False
+) -> PatternClasses:
+    """Classes of the patterns that identical cells make equally often, whatever their rule.
+
+    They are a pattern and its images under the symmetries of the geometry (those that leave the offset b as it is),
+    and where `swap` says that fates 0 and 1 are alike all of these with fates swapped.
+
+    Above 32 cells each pattern is taken as a class of its own.
+    """
+    n_cells = fates.shape[1]
+    if n_cells > MAX_CELLS_OF_CLASSES:
+        return each_its_own(fates)
+    (pattern,) = _pattern_words(fates)
+    permutations = jnp.asarray(geometry.symmetries)
+    # Cell i of the image is cell permutation[i]: it adds its bit at place i.
+    places = jnp.argsort(permutations, axis=1).astype(jnp.uint32)
+    weights = jnp.uint32(1) << places
+    bits = fates.astype(jnp.uint32)
+    images = jnp.sum(bits[None] * weights[:, None], axis=2, dtype=jnp.uint32)  # (image, replicate)
+    offset = geometry.offset()
+    kept = jnp.ones(len(permutations), bool)
+    if offset is not None:
+        kept = jnp.all(jnp.abs(offset[permutations] - offset[None]) < 1e-6, axis=1)
+    all_cells = jnp.uint32(2**n_cells - 1)
+    images = jnp.where(kept[:, None], images, pattern[None])
+    smallest = jnp.min(images, axis=0)
+    smallest = jnp.where(swap, jnp.minimum(smallest, jnp.min(images ^ all_cells, axis=0)), smallest)
+    # Orbit and stabiliser: each pattern of the class stands among the images equally often.
+    fixed = kept[:, None] & (images == pattern[None])
+    fixed_by_swap = swap & kept[:, None] & (images == (pattern ^ all_cells)[None])
+    n_images = jnp.sum(kept) * jnp.where(swap, 2, 1)
+    n_patterns = n_images / (jnp.sum(fixed, axis=0) + jnp.sum(fixed_by_swap, axis=0))
+    return PatternClasses(_number([smallest]), n_patterns, jnp.asarray(swap))
+
+
+def alternation_of(fates: Float[Array, "replicate cell"], geometry: Geometry) -> Float[Array, ""]:
+    """Share of neighbour pairs whose fates differ; 0 where there is no pair."""
+    first, second = geometry.pairs.T
+    if not len(first):
+        return jnp.zeros((), fates.dtype)
+    return jnp.mean((fates[:, first] != fates[:, second]).astype(fates.dtype))
+
+
+def _pattern_words(fates: Float[Array, "replicate cell"]) -> list[UInt32[Array, " replicate"]]:
+    """Each pattern as 32-bit words."""
+    bits = fates.astype(jnp.uint32)
+    words = []
+    for first in range(0, fates.shape[1], 32):
+        block = bits[:, first : first + 32]
+        weights = jnp.asarray([2**i for i in range(block.shape[1])], jnp.uint32)
+        words.append(jnp.sum(block * weights[None], axis=1, dtype=jnp.uint32))
+    return words
+
+
+def _number(words):
+    group, order = _sort_by_words(words, jnp.arange(words[0].shape[0]))
+    return jnp.zeros_like(group).at[order].set(group)
+
+
+def _sort_by_words(words, values):
+    """The number of the pattern of each replicate, and `values` of the replicates, both sorted by pattern."""
+    *words, values = jax.lax.sort([*words, values], num_keys=len(words))
+    changes = sum((word[1:] != word[:-1]).astype(jnp.int32) for word in words) > 0
+    return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(changes, dtype=jnp.int32)]), values

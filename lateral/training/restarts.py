@@ -1,0 +1,251 @@
+"""Restarts: many random networks, a few of them trained, the best trained on (notebooks 05 and 06).
+
+Half of all random perceptrons turn every cell the same way, have U = 0 and no gradient; others lead to a slope that is
+climbed slowly, or to a consensus. Which one a seed gives is luck, and luck is cheap to buy:
+
+    256 random networks ─→ the best 4, explored smooth and noisy ─→ the best 2, trained on ─→ the best
+
+Exploration climbs off the steep sigmoid, to which nearly all random networks lead, with half as much noise again (the
+score estimator scatters by 1 / σ) and with a smoother network where there is one (`RBFNetwork.smoothed`): steep rules
+exploit the time step there long before they find anything better. What follows makes the flanks steep. It starts with
+twice the noise, which it takes back, and simulates half of the time only, in which nearly all tissues choose.
+
+Each choice is made on fresh replicates, at the time step and at a quarter of it. Nothing knows which rule is wanted:
+the networks are drawn by `network.init`, and the objective alone selects (`Model.objective="tissue"` asks for patterns
+inside each tissue, where a consensus is worth nothing). All simulations, dropped ones too, are counted in
+`run.settings["cell_updates"]`.
+
+Restarts run side by side, one thread each, and not under one `vmap`: XLA does not share loops as small as theirs out
+among the cores of a CPU.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+from tqdm.auto import tqdm
+
+from lateral.backprop import train_backprop
+from lateral.checks import check_key, check_size
+from lateral.evaluation import merit, warn_of_time_step
+from lateral.evolution import population_fitness
+from lateral.fields import choice, documented, number, recorded, settings, size, sort_settings, value
+from lateral.model import Model, check_model
+from lateral.network import RBFNetwork, initial_parameters
+from lateral.runs import Run
+from lateral.training.driver import TrainingDiverged
+from lateral.training.estimators import Score, check_estimator
+from lateral.training.schedule import NOISE_CURRICULA, Plan, check_training_steps
+
+__all__ = ["B2", "Restarts", "best_candidates", "train_restarts"]
+
+# Gradients shrink tenfold once a slope is climbed: 1,000 epochs would be too long a memory.
+B2 = 0.99
+CHUNK = 50  # epochs of a jitted call: one compilation for all
+
+
+@settings
+class Restarts:
+    """How many networks are drawn, explored and trained on, and how."""
+
+    n_candidates: int = size(
+        256, "random networks that are scored, on 64 replicates each; the best 2 n_restarts once more on 1,024"
+    )
+    n_restarts: int = size(4, "best of them that are explored")
+    n_survivors: int = size(2, "best of those that are trained on, at most n_restarts")
+    n_exploration: int = size(200, "epochs of exploration, at a constant learning rate")
+    n_epochs: int = size(
+        1200, "epochs of the training that follows, with the learning rate falling along a cosine to 3 %"
+    )
+    learning_rate: float = number(0.2, "Adam's step after exploration", above=0.0)
+    exploration_rate: float = number(0.3, "Adam's step in exploration", above=0.0)
+    exploration_noise: str = choice("raised", "noise curriculum of the exploration, see `Plan`", NOISE_CURRICULA)
+    training_noise: str = choice("cooling", "noise curriculum of what follows, see `Plan`", NOISE_CURRICULA)
+    dt_cycle: tuple[float, ...] = value(
+        (1.0, 0.5),
+        "factors on the time step in exploration, see `Plan`",
+        lambda name, cycle: Plan(dt_cycle=cycle).dt_cycle,
+    )
+    n_training_steps: int | None = size(
+        None,
+        "time steps to simulate after exploration, half of `n_steps` by default. All choices are made on tissues of "
+        "`n_steps`",
+        optional=True,
+    )
+    gradient: Callable = value(help="estimator of the gradient", check=check_estimator, factory=Score)
+    clip_norm: float | None = number(None, "bound on the global norm of the gradient", above=0.0, optional=True)
+    check_every: int = size(600, "epochs between two checks on fresh replicates, see `Plan`")
+    n_fresh: int = size(4000, "fresh replicates of each check")
+    n_threads: int | None = size(
+        None, "restarts that run at once; by default one for each core", optional=True, recorded=False
+    )
+
+    def check_together(self):
+        check_size("n_candidates", self.n_candidates, self.n_restarts)
+
+    def exploration(self) -> dict[str, Any]:
+        """Settings of `train_backprop` for each restart."""
+        return self._common() | {
+            "n_epochs": self.n_exploration,
+            "learning_rate": self.exploration_rate,
+            "noise_curriculum": self.exploration_noise,
+            "dt_cycle": self.dt_cycle,
+            "check_every": self.n_exploration,
+        }
+
+    def refinement(self, model: Model) -> dict[str, Any]:
+        """Settings of `train_backprop` for each survivor."""
+        half = max(1, model.n_steps // 2)
+        return self._common() | {
+            "n_epochs": self.n_epochs,
+            "learning_rate": optax.cosine_decay_schedule(self.learning_rate, self.n_epochs, alpha=0.03),
+            "noise_curriculum": self.training_noise,
+            "n_training_steps": check_training_steps(self.n_training_steps, model, half),
+            "check_every": self.check_every,
+        }
+
+    def _common(self):
+        kept = {name: getattr(self, name) for name in ("gradient", "clip_norm", "n_fresh")}
+        return kept | {"b2": B2, "chunk_size": CHUNK, "warn": False}
+
+
+@documented(Restarts)
+def train_restarts(
+    model: Model | None = None, *, key: Array, initial_params: Any = None, progress: bool = False, **settings: Any
+) -> Run:
+    """Train by gradient from several random networks at once and return the best.
+
+    Networks are explored as `model.network.smoothed()` where there is that method, with the parameters that
+    `model.network.converted(params, network)` makes for it (and makes back), otherwise as they are.
+
+    Args:
+        model: what is trained; by default an `RBFNetwork` on 256 replicates with the objective `"tissue"`.
+        key: random key; the same key gives the same run, whatever the number of threads.
+        initial_params: a warm start from these instead of random networks: one restart, no candidates.
+        progress: show a progress bar on stderr.
+        **settings: settings of `lateral.training.restarts.Restarts`.
+
+    Returns:
+        The best `Run`: its history is that of its exploration and of what followed, its `initial_params` are the
+        random network that it grew from, and its settings hold `candidates` (lowest, median and highest
+        objective of the random networks), `restarts` (fresh objectives after exploration, best first), and
+        `cell_updates`, all work together. Where nothing that followed was better than an explored network, that is
+        the result, and `run.model` holds the smoothed network.
+
+    Raises:
+        TrainingDiverged: when no restart stayed finite.
+
+    Warns:
+        TimeStepWarning: if the objective of the result changes by more than 0.02 at a quarter of the time step.
+    """
+    model = Model(RBFNetwork(), n_replicates=256, objective="tissue") if model is None else check_model(model)
+    if initial_params is not None:
+        settings |= {"n_restarts": 1, "n_candidates": 1}
+    (plan,) = sort_settings(dict(settings), Restarts(), of="train_restarts")
+    n_survivors = min(plan.n_survivors, plan.n_restarts)
+    exploration, refinement = plan.exploration(), plan.refinement(model)
+    network = model.network
+    smooth = model.changed(network=network.smoothed() if hasattr(network, "smoothed") else network)
+    candidate_key, *keys = jax.random.split(check_key(key), 1 + plan.n_restarts + n_survivors)
+    if initial_params is None:
+        starts, candidates, work = best_candidates(model, candidate_key, plan.n_candidates, plan.n_restarts)
+    else:
+        starts, candidates, work = [initial_params], None, 0
+
+    n_all = plan.n_restarts * plan.n_exploration + n_survivors * plan.n_epochs
+    with tqdm(total=n_all, unit="epoch", disable=not progress) as bar:
+        explored_from = [_converted(start, network, smooth.network) for start in starts]
+        outcomes = _train_all(explored_from, keys[: plan.n_restarts], smooth, exploration, plan.n_threads, bar)
+        explored = [(run, start) for run, start in zip(outcomes, starts, strict=True) if isinstance(run, Run)]
+        explored.sort(key=lambda of_one: _merit(of_one[0]), reverse=True)
+        if not explored:
+            raise outcomes[0]
+        survivors = explored[:n_survivors]
+        refined_from = [_converted(run.params, smooth.network, network) for run, _ in survivors]
+        refined = _train_all(refined_from, keys[plan.n_restarts :], model, refinement, plan.n_threads, bar)
+
+    work += sum(_work(outcome) for outcome in [*outcomes, *refined])
+    kept = recorded(plan) | {"n_training_steps": refinement["n_training_steps"], "candidates": candidates}
+    kept |= {"n_candidates": 0 if candidates is None else plan.n_candidates, "n_survivors": n_survivors}
+    kept |= {"restarts": [run.settings["fresh_objective"] for run, _ in explored], "cell_updates": work}
+    run = _best_line(survivors, refined, kept)
+    warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
+    return run
+
+
+def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) -> tuple[list, list[float], int]:
+    """The best random networks, the lowest, median and highest objective of all of them, and the work it took."""
+    init_key, first_key, second_key = jax.random.split(key, 3)
+    population = jax.vmap(lambda key: initial_parameters(model.network, key))(jax.random.split(init_key, n_candidates))
+    work = 0
+
+    def best_of(population, n_best, n_replicates, key):
+        scores, _ = population_fitness(population, model.changed(n_replicates=n_replicates), key)
+        nonlocal work
+        work += scores.shape[0] * n_replicates * model.n_cells * model.n_steps
+        order = jnp.argsort(-scores)[:n_best]
+        return jax.tree.map(lambda x: x[order], population), scores
+
+    some, scores = best_of(population, 2 * n_best, 64, first_key)
+    few, _ = best_of(some, n_best, 1024, second_key)
+    summary = [float(np.quantile(scores, q)) for q in (0.0, 0.5, 1.0)]
+    return [jax.tree.map(lambda x, i=i: x[i], few) for i in range(n_best)], summary, work
+
+
+def _train_all(starts, keys, model, settings, n_threads, bar) -> list[Run | TrainingDiverged]:
+    """What became of each start."""
+    x64 = jax.config.jax_enable_x64  # as a context it holds in this thread only
+
+    def train(start, key):
+        try:
+            with jax.enable_x64(x64):
+                run = train_backprop(model, key=key, initial_params=start, **settings)
+        except TrainingDiverged as error:
+            run = error
+        bar.update(settings["n_epochs"])
+        return run
+
+    n_threads = n_threads or os.cpu_count() or 1
+    if n_threads == 1:
+        return list(map(train, starts, keys))
+    with ThreadPoolExecutor(min(n_threads, len(starts))) as pool:
+        return list(pool.map(train, starts, keys))
+
+
+def _best_line(survivors, refined, kept: dict[str, Any]) -> Run:
+    """The best of the explored networks and of what became of them, with the history of both.
+
+    What went wrong after exploration, or brought nothing, must not cost what exploration had found.
+    """
+    lines = [
+        ((parent, run) if isinstance(run, Run) and _merit(run) > _merit(parent) else (parent,), start)
+        for (parent, start), run in zip(survivors, refined, strict=True)
+    ]
+    line, start = max(lines, key=lambda of_one: _merit(of_one[0][-1]))
+    best = line[-1]
+    return dataclasses.replace(
+        best,
+        # In the parametrisation of the network that the run ends with.
+        initial_params=line[0].initial_params if len(line) == 1 else start,
+        history={name: np.concatenate([run.history[name] for run in line]) for name in best.history},
+        settings=kept | {name: best.settings[name] for name in ("checks", "fresh_objective")},
+    )
+
+
+def _converted(params, network, other):
+    return network.converted(params, other) if hasattr(network, "converted") else params
+
+
+def _merit(run: Run) -> float:
+    return merit(run.settings["fresh_objective"])
+
+
+def _work(outcome: Run | TrainingDiverged) -> int:
+    return (outcome.run if isinstance(outcome, TrainingDiverged) else outcome).settings["cell_updates"]

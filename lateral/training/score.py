@@ -1,0 +1,140 @@
+"""The score estimator: a gradient of the hard utility that never runs backwards through time (notebook 06).
+
+`Score` is the likelihood ratio of the Euler–Maruyama chain (Yang & Kushner 1991; Williams 1992): a rule that pushes a
+cell where the noise happened to push it makes that noise likelier. Each step's noise counts as much as the tissue did
+better than expected from then on. What is expected is the critic, and both are made of the replicates themselves; see
+the class.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from lateral.checks import is_traced
+from lateral.engine import engine_of
+from lateral.fields import number, settings, size
+from lateral.model import Model
+from lateral.network import N_KNOTS, RegulatoryFunction, Table, tabulate
+from lateral.objective import hard_value, influence, objective_of
+from lateral.patterns import each_its_own, pattern_classes
+from lateral.utility import hard_scores
+
+__all__ = ["Score", "fates_are_alike", "require_noise"]
+
+
+def require_noise(estimator: Any, lowest: Any) -> None:
+    """Refuse to weigh noise that is not there."""
+    if getattr(estimator, "needs_noise", False) and not is_traced(lowest) and not float(lowest) > 0.0:
+        raise ValueError(
+            f"the {estimator.method} estimator needs noise_strength > 0 in every epoch, got {float(lowest):g}: without "
+            "noise no path is likelier than another; use Pathwise()"
+        )
+
+
+@settings
+class Score:
+    """Score estimator of the hard utility with a critic.
+
+    With z the standard normal number of a cell in a step, and A the advantage of its replicate in that stretch of time,
+
+        dU/dθ = mean over replicates of the sum over steps and cells of A z sqrt(dt) / σ df(s̄)/dθ.
+
+    The return of a replicate is its influence on U (`objective.influence`). The critic values the pattern that it shows
+    at the start of each of `n_chunks` stretches by the mean return of the *other* replicates with such a pattern: the
+    same, its images under the symmetries of the geometry (mirror image, on a ring rotations), and with fates swapped
+    while the rule is odd about 1/2. Cells are identical, so that all of these are worth the same to an objective with
+    these symmetries (`patterns.pattern_classes`), which leaves fewer patterns to
+    know. A is the generalised advantage (Schulman et al. 2016): the sum of the changes of value from then on, each
+    stretch further weighted once more by `decay`. Once the pattern no longer changes A is 0: late noise drops out by
+    itself.
+
+    `decay=1` is unbiased up to O(patterns / R), since the value of the others does not depend on a replicate's own
+    noise. Below 1 the noise of a stretch is credited with what happens soon, which is far less noisy, and biased as the
+    pattern is not the whole state.
+    """
+
+    n_chunks: int = size(
+        100,
+        "stretches of time of equal length; the largest divisor of the number of steps up to this number is taken",
+    )
+    decay: ArrayLike = number(0.95, "weight of what happens a stretch later", minimum=0.0, maximum=1.0)
+
+    method = "score"
+    needs_noise = True
+
+    @property
+    def n_simulations(self) -> int:
+        """Work of one gradient in simulations; the second pass, which weighs the noise, counts two."""
+        return 3
+
+    def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
+        require_noise(self, model.noise_strength)
+        n_chunks = max(n for n in range(1, self.n_chunks + 1) if model.n_steps % n == 0)
+        table, pull_back = jax.vjp(
+            lambda params: tabulate(RegulatoryFunction(model.network, params), model.n_knots or N_KNOTS), params
+        )
+        tissue = jax.tree.map(lambda x: jnp.asarray(x, float), model.tissue)
+        engine, rounds, chunk_steps = engine_of(model.numerics), model.rounds, tissue.n_steps // n_chunks
+        start = engine.begin(key, tissue, rounds, model.n_replicates)
+        classes_of = _critic_classes(table, model)
+
+        def fates(now):
+            return model.readout.fates(engine.states(now, model.n_replicates))
+
+        def chunk(now, number):
+            later = engine.advance(table, now, tissue, rounds, number * jnp.uint32(chunk_steps), chunk_steps)
+            return later, classes_of(fates(now)).number
+
+        end, groups = jax.lax.scan(chunk, start, jnp.arange(n_chunks, dtype=jnp.uint32))
+        final = fates(end)
+        _, returns = influence(model.objective, final, classes_of(final))
+        advantages = self._advantages(groups, returns) / model.n_replicates
+        of_table = engine.accumulate_score(table, start, tissue, rounds, advantages)
+        (gradient,) = pull_back(jax.tree.map(jnp.negative, of_table))
+        loss = -hard_value(model.objective, final)
+        return gradient, {"loss": loss} | hard_scores(final, model.geometry)
+
+    def _advantages(self, groups, returns):
+        """`(chunk, replicate)`; groups number the classes of patterns at the start of each chunk."""
+        n_replicates = returns.shape[0]
+        of_all_others = (jnp.sum(returns) - returns) / max(n_replicates - 1, 1)
+
+        def expected(group):
+            size = jnp.zeros_like(returns).at[group].add(1.0)[group]
+            total = jnp.zeros_like(returns).at[group].add(returns)[group]
+            return jnp.where(size > 1.0, (total - returns) / jnp.maximum(size - 1.0, 1.0), of_all_others)
+
+        values = jax.vmap(expected)(groups)
+        changes = jnp.concatenate([values[1:], returns[None]]) - values
+
+        def add(later, change):
+            now = change + self.decay * later
+            return now, now
+
+        return jax.lax.scan(add, jnp.zeros_like(returns), changes, reverse=True)[1]
+
+
+def fates_are_alike(table: Table, model: Model) -> Array:
+    """Whether fates 0 and 1 could be swapped: f odd about 1/2, in a tissue that starts, sees and is cut there.
+
+    Swapped states are seen swapped, W (1 - s) + b = 1 - (W s + b) for all s, if the means of all cells at 0 and at 1
+    add up to 1.
+    """
+    values, tissue = table.values, model.tissue
+    odd = jnp.max(jnp.abs(values + values[::-1])) <= 1e-4 * jnp.max(jnp.abs(values))
+    centred = (jnp.abs(sum(tissue.start) - 1.0) < 1e-6) & (jnp.asarray(model.threshold) == 0.5)
+    off, on = (tissue.geometry.mean(jnp.full((tissue.n_cells, 1), state)) for state in (0.0, 1.0))
+    return odd & centred & jnp.all(jnp.abs(off + on - 1.0) < 1e-6)
+
+
+def _critic_classes(table: Table, model: Model) -> Callable:
+    """From fates to the classes that a critic may merge, given what the objective takes for alike."""
+    objective = objective_of(model.objective)
+    swap = fates_are_alike(table, model) if getattr(objective, "swappable", False) else jnp.array(False)
+    if getattr(objective, "symmetric", False):
+        return lambda fates: pattern_classes(fates, model.geometry, swap)
+    return each_its_own

@@ -1,0 +1,212 @@
+"""One training of the studio, in two threads of its own.
+
+A worker trains a chunk of epochs at a time and looks in between at what it is told; chunks are kept near a tenth of a
+second, so that a moved slider or Stop is answered at once. When the training has ended, the worker measures what has
+come out. A painter has the news drawn, a few times a second.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+import lateral
+from lateral.evaluation import fresh_estimates
+from lateral.model import Model
+from lateral.training.session import CHUNK, TrainingSession
+
+__all__ = ["N_FRESH", "Job"]
+
+SECONDS_OF_A_CHUNK = 0.1
+SECONDS_OF_A_PICTURE = 0.15
+N_FRESH = 4000
+
+
+class Job:
+    """One training: its worker, its painter, and what they share.
+
+    Args:
+        model: what is trained.
+        settings: `method`, `learning_rate`, `noise_strength`, `n_epochs` and `seed`.
+        n_candidates: random networks of which the best is the start.
+        on_chunk, on_end: called by the worker with this job, after each chunk and when all is over. `on_end` may set
+            `over`, under a lock of its own; else it is set right after.
+        on_news: called by the painter with this job when there is something new to draw, at last after the end.
+        on_error: called by the painter with this job and the error when a picture could not be drawn, which ends it.
+
+    Attributes:
+        session: the `TrainingSession`, or None as long as it is not made.
+        run: the `Run` that came out, or None as long as it trains.
+        measured: numbers of the run on fresh replicates: `fresh_utility`, its `fresh_utility_se`, and
+            `fresh_utility_refined`, the same at a quarter of the time step.
+        failure: the first error, or None.
+        forgotten: nothing that comes out is wanted any more.
+        over: is set when the run has ended and is measured.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        settings: dict[str, Any],
+        *,
+        n_candidates: int,
+        on_chunk: Callable,
+        on_end: Callable,
+        on_news: Callable,
+        on_error: Callable,
+    ):
+        self.model, self.settings = model, settings
+        self.session: TrainingSession | None = None
+        self.run: lateral.Run | None = None
+        self.measured: dict[str, float] = {}
+        self.failure: BaseException | None = None
+        self.forgotten = False
+        self.over = threading.Event()
+        self._n_candidates = n_candidates
+        self._on_chunk, self._on_end, self._on_news, self._on_error = on_chunk, on_end, on_news, on_error
+        self._steered = (settings["learning_rate"], settings["noise_strength"])
+        self._halt, self._go, self._news = threading.Event(), threading.Event(), threading.Event()
+        self._go.set()
+        self._x64 = jax.config.jax_enable_x64  # as a context it holds in one thread only
+        _JOBS.add(self)
+        self._worker = threading.Thread(target=self._work, name="lateral-worker", daemon=True)
+        self._painter = threading.Thread(target=self._draw, name="lateral-painter", daemon=True)
+
+    @property
+    def n_done(self) -> int:
+        """Epochs or generations so far."""
+        session = self.session
+        return 0 if session is None else session.n_done
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has trained as long as it should."""
+        return self.n_done >= self.settings["n_epochs"]
+
+    @property
+    def active(self) -> bool:
+        """Whether it goes on training, now or after a pause."""
+        return not (self._halt.is_set() or self.over.is_set())
+
+    def begin(self) -> None:
+        """Start both threads."""
+        self._worker.start()
+        self._painter.start()
+
+    def pause(self) -> None:
+        """Hold it after the chunk under way."""
+        self._go.clear()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._go.set()
+
+    def stop(self) -> None:
+        """End it after the chunk under way, and measure it."""
+        self._halt.set()
+        self._go.set()
+
+    def forget(self) -> None:
+        """End it after the chunk under way, and keep nothing."""
+        self.forgotten = True
+        self.stop()
+
+    def steer(self, learning_rate: float, noise_strength: float) -> None:
+        """Learning rate and noise from the next chunk on."""
+        self._steered = (learning_rate, noise_strength)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until it is over and its last picture is drawn; False if it is not after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for thread in (self._worker, self._painter):
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                return False
+        return True
+
+    def _work(self) -> None:
+        for step in (self._train, self._measure):
+            try:
+                with jax.enable_x64(self._x64):
+                    step()
+            except BaseException as error:  # shown in the app, raised by its `join`
+                self.failure = self.failure or error
+        try:
+            self._on_end(self)
+        finally:
+            self.over.set()
+            self._news.set()
+
+    def _train(self) -> None:
+        settings = self.settings
+        self.session = session = TrainingSession(
+            settings["method"], self.model, key=jax.random.key(settings["seed"]),
+            learning_rate=settings["learning_rate"], n_candidates=self._n_candidates,
+        )  # fmt: skip
+        self._news.set()
+        n_epochs, seconds = 1, None
+        while session.n_done < settings["n_epochs"]:
+            self._go.wait()
+            if self._halt.is_set():
+                return
+            session.learning_rate, session.noise_strength = self._steered
+            clock = time.perf_counter()
+            n_epochs = min(n_epochs, settings["n_epochs"] - session.n_done)
+            session.advance(n_epochs)
+            elapsed = (time.perf_counter() - clock) / n_epochs
+            # The first chunk compiles: it says nothing about the next.
+            n_epochs = 1 if seconds is None else int(np.clip(SECONDS_OF_A_CHUNK / elapsed, 1, CHUNK))
+            seconds = elapsed
+            self._on_chunk(self)
+            self._news.set()
+
+    def _measure(self) -> None:
+        """What has come out, on fresh replicates; a run that failed keeps its last good parameters."""
+        if self.n_done == 0 or self.forgotten:
+            return
+        self.run = run = dataclasses.replace(self.session.run(), seed=self.settings["seed"])
+        # Not `evaluate`: it may warn, and to hold warnings back is not safe in a thread.
+        model = dataclasses.replace(run.model, n_replicates=N_FRESH)
+        f, key = lateral.tabulate(run.regulatory_function), jax.random.key(2**31 + 1)
+        coarse, fine = fresh_estimates(f, model, key)
+        self.measured = {
+            "fresh_utility": coarse.utility.item(),
+            "fresh_utility_se": coarse.utility_se.item(),
+            "fresh_utility_refined": fine.utility.item(),
+        }
+
+    def _draw(self) -> None:
+        try:
+            with jax.enable_x64(self._x64):
+                while not self.over.is_set():
+                    self._news.wait()
+                    self._news.clear()
+                    clock = time.monotonic()
+                    self._on_news(self)
+                    self.over.wait(max(0.0, SECONDS_OF_A_PICTURE - (time.monotonic() - clock)))
+                self._on_news(self)
+        except BaseException as error:
+            self.failure = self.failure or error
+            self.stop()
+            self._on_error(self, error)
+
+
+_JOBS: weakref.WeakSet[Job] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all_jobs() -> None:
+    """A thread must not be inside a computation when Python takes it away."""
+    for job in list(_JOBS):
+        job.forget()
+    deadline = time.monotonic() + 4.0  # a server kills a kernel that takes longer
+    for job in list(_JOBS):
+        with contextlib.suppress(RuntimeError):  # one that has not begun
+            job.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,87 @@
+"""The layout that a reader is promised: small modules, short functions, true lists of names, nothing private shared."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import lateral
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "lateral").rglob("*.py"))
+OTHERS = sorted(path for folder in ("benchmarks", "tests", "tools") for path in (ROOT / folder).glob("*.py"))
+LESSONS = ("dynamics", "utility", "network", "evolution", "backprop")
+MAX_LINES, MAX_LINES_OF_A_FUNCTION, MAX_LINES_OF_THE_LESSONS = 350, 60, 1100
+
+
+def short_name(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix()
+
+
+def module_name(path: Path) -> str:
+    return short_name(path).removesuffix("/__init__").replace("/", ".")
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def n_lines(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short_name)
+def test_a_module_is_short_and_so_are_its_functions(path):
+    assert n_lines(path) <= MAX_LINES
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            documented = ast.get_docstring(node) is not None
+            first = node.body[min(documented, len(node.body) - 1)].lineno
+            assert node.end_lineno - first + 1 <= MAX_LINES_OF_A_FUNCTION, node.name
+
+
+def test_the_lessons_are_read_in_half_an_hour():
+    assert sum(n_lines(ROOT / "lateral" / f"{name}.py") for name in LESSONS) <= MAX_LINES_OF_THE_LESSONS
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__main__.py"], ids=short_name)
+def test_the_list_of_public_names_is_true(path):
+    """Every public function, class and constant of a module is in its list, and nothing else is."""
+    module = importlib.import_module(module_name(path))
+    listed = list(getattr(module, "__all__", []))
+    assert len(set(listed)) == len(listed) and all(hasattr(module, name) for name in listed)
+    if path.name != "__init__.py":
+        definitions = (ast.FunctionDef, ast.ClassDef)
+        defined = {node.name for node in tree_of(path).body if isinstance(node, definitions)}
+        assert {name for name in defined if not name.startswith("_")} <= set(listed)
+
+
+@pytest.mark.parametrize("path", [*MODULES, *OTHERS], ids=short_name)
+def test_only_listed_names_are_imported_from_another_module(path):
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lateral":
+            module = importlib.import_module(node.module)
+            listed = set(getattr(module, "__all__", []))
+            for name in (alias.name for alias in node.names):
+                submodule = (ROOT / node.module.replace(".", "/") / f"{name}.py").exists()
+                submodule = submodule or (ROOT / node.module.replace(".", "/") / name).is_dir()
+                assert submodule or name in listed, f"{node.module}.{name}"
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "lateral":
+            assert not (node.attr.startswith("_") and not node.attr.startswith("__")), node.attr
+
+
+def test_the_core_imports_neither_matplotlib_nor_widgets():
+    for path in MODULES:
+        if path.stem in ("figure", "plotting", "equal_work") or "widgets" in path.parts or path.stem == "cli":
+            continue
+        names = {
+            alias.name.split(".")[0] for n in ast.walk(tree_of(path)) if isinstance(n, ast.Import) for alias in n.names
+        }
+        names |= {(n.module or "").split(".")[0] for n in ast.walk(tree_of(path)) if isinstance(n, ast.ImportFrom)}
+        assert not names & {"matplotlib", "ipywidgets", "IPython"}, path
+
+
+def test_completion_shows_what_a_user_needs_and_no_more():
+    assert dir(lateral) == sorted([*lateral.__all__, "__version__"])
+    assert not {"fields", "checks", "static", "files", "engine"} & set(dir(lateral))
