@@ -13,6 +13,7 @@ asks it, so that another tissue is one class with one method:
 W must not depend on traced numbers, b (`offset`) may. Rows of W are not negative, and W s + b stays within [0, 1].
 """
 
+import dataclasses
 from functools import lru_cache
 from typing import Any
 
@@ -89,6 +90,8 @@ class Geometry:
     def changed(self, **settings: Any) -> "Geometry":
         """The row with other cells or ends: what `n_cells=`, `boundary=` and `edge_value=` ask for elsewhere."""
         if self.kind not in BOUNDARIES and "boundary" not in settings:
+            if settings.keys() <= {f.name for f in dataclasses.fields(self)}:
+                return dataclasses.replace(self, **settings)
             raise ValueError(
                 f"n_cells and edge_value are settings of a row, and the geometry is a {type(self).__name__}: "
                 "give geometry=..., or boundary= too"

@@ -24,6 +24,7 @@ from lateral.geometry import GEOMETRIES
 from lateral.migration import migrated
 from lateral.model import Model
 from lateral.network import MLP, RBFNetwork, RegulatoryFunction
+from lateral.objective import OBJECTIVES
 from lateral.readout import Readout
 from lateral.tissue import Tissue
 
@@ -154,6 +155,9 @@ def load_run(path: str | os.PathLike, network: Any = None, **own: Any) -> Run:
 
 def _describe(value: Any) -> Any:
     """Settings as a dict with their type, plain values as they are, and anything else by its name."""
+    for name, objective in OBJECTIVES.items():
+        if type(value) is type(objective) and value == objective:
+            return name
     if type(value) in _KINDS.values():
         fields = {f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__} | fields
@@ -162,12 +166,15 @@ def _describe(value: Any) -> Any:
     described = plain(value)
     by_name = isinstance(described, str) and not isinstance(value, str)
     if by_name or isinstance(described, dict):
-        return {"own": f"{type(value).__module__}.{type(value).__qualname__}"}
+        return {"own": f"{type(value).__module__}.{type(value).__qualname__}", "settings": described}
     return described
 
 
 def _rebuild(described: Any, name: str, own: dict[str, Any], path: Path) -> Any:
     if own.get(name) is not None:
+        given, was = plain(own[name]), described.get("settings") if isinstance(described, dict) else None
+        if isinstance(was, dict) and given != was:  # a class that only moved to another module is the same
+            raise ValueError(f"{path} was trained with {name} {was}, got {given}")
         return own[name]
     if isinstance(described, list):
         return tuple(_rebuild(entry, "", own, path) for entry in described)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import Chain
 
 from lateral import MLP, Model, RBFNetwork, Run, evaluate, load_run, save_run
 
@@ -310,3 +311,13 @@ def test_a_run_of_version_2_is_saved_as_one_of_this_version(tmp_path):
     again = load_run(save_run(tmp_path / "again.npz", run))
     assert again.model == run.model and float(again.model.geometry.left) == 0.25
     assert_same_tree(again.params, run.params)
+
+
+def test_an_object_of_ones_own_must_be_the_one_that_was_trained_with(tmp_path):
+    model = Model(network=Line(), geometry=Chain(4), n_steps=3)
+    path = save_run(tmp_path / "run.npz", Run("mine", LINE_PARAMS, model))
+    assert load_run(path, network=Line(), geometry=Chain(4)).model.geometry == Chain(4)
+    with pytest.raises(ValueError, match=r"was trained with geometry .*'n_cells': 4.*, got .*'n_cells': 5"):
+        load_run(path, network=Line(), geometry=Chain(5))
+    with pytest.raises(ValueError, match=r"was trained with .*Chain: pass it as geometry="):
+        load_run(path, network=Line())

@@ -33,6 +33,7 @@ from lateral.training.score import require_noise
 
 __all__ = ["ALGORITHMS", "CHUNK", "SESSION_METHODS", "TrainingSession"]
 
+LEARNING_RATE = 0.1
 CHUNK = 16  # epochs of one jitted call; fewer are padded
 # What a session can train by, by name.
 ALGORITHMS = {"evolution": EvolutionStrategy} | {
@@ -49,7 +50,8 @@ class TrainingSession:
         method: `"evolution"`, one of `lateral.training.estimators.ESTIMATORS`, or an algorithm of one's own.
         model: what is trained, `Model()` by default.
         key: random key; the same key and the same settings at each epoch give the same training.
-        learning_rate: Adam's step, > 0; for evolution the standard deviation of a mutation. May be changed.
+        learning_rate: Adam's step, > 0; for evolution the standard deviation of a mutation, for an algorithm of one's
+            own the setting that it calls `steered`. May be changed. None: 0.1, or what the algorithm has.
         n_candidates: random networks of which the best, on 64 replicates, is the start; 1 takes any.
         initial_params: start from these instead.
 
@@ -69,14 +71,14 @@ class TrainingSession:
         model: Model | None = None,
         *,
         key: Array,
-        learning_rate: float = 0.1,
+        learning_rate: float | None = None,
         n_candidates: int = 64,
         initial_params: Any = None,
     ):
-        if isinstance(method, str):
-            self.algorithm: Algorithm = ALGORITHMS[check_choice("method", method, ALGORITHMS)]()
-        else:
-            self.algorithm = method if hasattr(method, "step") else check_choice("method", method, ALGORITHMS)
+        own = hasattr(method, "step")
+        self.algorithm: Algorithm = method if own else ALGORITHMS[check_choice("method", method, ALGORITHMS)]()
+        if learning_rate is None:
+            learning_rate = getattr(method, method.steered) if own else LEARNING_RATE
         self.model = Model() if model is None else check_model(model)
         n_candidates = check_size("n_candidates", n_candidates)
         self.learning_rate, self.noise_strength = learning_rate, self.model.noise_strength
