@@ -2,23 +2,27 @@
 
 The oracles are held in double precision with `jax_debug_nans` on, so that a NaN fails where it is born. What users
 run is single precision: the fixture `float32` switches x64, and nothing else, off for one test, and `precision` runs
-a test both ways. Every shape and type in a signature of `lateral` is checked by beartype, throughout the suite; tests
-marked `bad_input` break the signatures on purpose and run without (as all do with LATERAL_TYPECHECK=0).
+a test both ways. Every shape and type in a signature of `lateral` (but for pictures and apps, whose numbers may be of
+any kind) is checked by beartype, throughout the suite; tests marked `bad_input` break the signatures on purpose and
+run without, as all do with LATERAL_TYPECHECK=0.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import jaxtyping
-
-if os.environ.get("LATERAL_TYPECHECK", "1") != "0":
-    jaxtyping.install_import_hook("lateral", "signatures.checked")
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lateral"
+UNCHECKED = ("__init__", "__main__", "__pycache__", "plotting", "figure", "equal_work", "widgets")
+if os.environ.get("LATERAL_TYPECHECK", "1") != "0":
+    checked = {f"lateral.{path.stem}" for path in PACKAGE.iterdir() if path.stem not in UNCHECKED}
+    jaxtyping.install_import_hook(sorted(checked), "signatures.checked")
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_debug_nans", True)
