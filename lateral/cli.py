@@ -224,7 +224,8 @@ def _add_training(sub, method: str, presets: tuple[str, ...]) -> None:
 def _add_settings(parser, *classes: type) -> None:
     """An option for each setting, without a default: what is not given is left to the settings."""
     for name, setting in options_of(*classes):
-        text = f"{setting.help} ({setting.range})" if setting.range else setting.help
+        said = "choices" in setting.option or not setting.range
+        text = setting.help if said else f"{setting.help} ({setting.range})"
         parser.add_argument(f"--{name.replace('_', '-')}", **setting.option, help=text.replace("%", "%%"))
 
 

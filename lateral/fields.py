@@ -167,7 +167,7 @@ def options_of(*classes: type) -> Iterator[tuple[str, Setting]]:
         for f in dataclasses.fields(cls):
             setting = f.metadata["setting"]
             if setting.described is not None:
-                named = dict(options_of(setting.described)) | named
+                named |= {name: inner for name, inner in options_of(setting.described) if name not in named}
             elif setting.option is not None:
                 named.setdefault(f.name, setting)
     yield from named.items()

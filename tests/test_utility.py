@@ -234,7 +234,6 @@ def test_bias_and_standard_error_match_a_leave_one_out_loop():
     assert float(estimate.utility_se) == pytest.approx(standard_error, rel=2e-3)
 
 
-@pytest.mark.slow
 def test_bias_and_standard_error_hold_in_single_precision_at_20000_replicates(float32, tanh_fates):
     """Replicates with equal patterns leave equal ensembles behind: one deletion for each pattern will do."""
     fates = tanh_fates[:20_000].astype(int)
@@ -258,7 +257,6 @@ def test_bias_and_standard_error_hold_in_single_precision_at_20000_replicates(fl
     assert float(estimate.utility_se) == pytest.approx(standard_error, rel=1e-3)
 
 
-@pytest.mark.slow
 def test_correction_removes_bias_and_the_standard_error_is_the_spread_over_repeats(float32, tanh_fates):
     """400 ensembles of 50 replicates each. The spread over them is known to 1 / sqrt(2 * 400) = 3.5 %."""
     fates = tanh_fates[:20_000]
