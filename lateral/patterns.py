@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
@@ -71,10 +72,9 @@ def pattern_classes(
     if n_cells > MAX_CELLS_OF_CLASSES:
         return each_its_own(fates)
     (pattern,) = _pattern_words(fates)
-    permutations = jnp.asarray(geometry.symmetries)
+    permutations = geometry.symmetries
     # Cell i of the image is cell permutation[i]: it adds its bit at place i.
-    places = jnp.argsort(permutations, axis=1).astype(jnp.uint32)
-    weights = jnp.uint32(1) << places
+    weights = jnp.asarray(np.uint32(1) << np.argsort(permutations, axis=1).astype(np.uint32))
     bits = fates.astype(jnp.uint32)
     images = jnp.sum(bits[None] * weights[:, None], axis=2, dtype=jnp.uint32)  # (image, replicate)
     offset = geometry.offset()
