@@ -20,11 +20,8 @@ import jax.numpy as jnp
 import lateral
 
 N_DRAWS = 64
-NETWORK = lateral.MLP(hidden_dims=(1,), input_scale=5.0)
-PARAMS = (
-    {"weights": jnp.array([[1.0]]), "biases": jnp.zeros(1)},
-    {"weights": jnp.array([[-1.0]]), "biases": jnp.zeros(1)},
-)
+TARGET = lateral.tanh_as_network()
+NETWORK, PARAMS = TARGET.network, TARGET.params
 ROWS = [("straight_through", 1000), ("bernoulli", 1000), ("bernoulli", 300), ("bernoulli", 100)]
 REPLICATES = (10, 30, 50, 100, 256, 1000)
 ESTIMATORS = {

@@ -24,6 +24,7 @@ from lateral.network import (
     Table,
     TanhInhibition,
     tabulate,
+    tanh_as_network,
 )
 from lateral.presets import preset
 from lateral.readout import (
@@ -107,6 +108,7 @@ __all__ = [
     "save_run",
     "soften_fates",
     "tabulate",
+    "tanh_as_network",
     "train",
     "train_backprop",
     "train_evolution",

@@ -38,6 +38,7 @@ __all__ = [
     "locate",
     "tabulate",
     "take",
+    "tanh_as_network",
 ]
 
 HIDDEN_DIMS = (8, 8)
@@ -56,6 +57,14 @@ class TanhInhibition(NamedTuple):
 
     def __call__(self, neighbour_mean: ArrayLike) -> Array:
         return -self.amplitude * jnp.tanh(self.slope * (neighbour_mean - self.centre))
+
+
+def tanh_as_network(target: TanhInhibition = TanhInhibition()) -> "RegulatoryFunction":
+    """The same rule from an `MLP` of one unit, whose weights can be differentiated and trained."""
+    network = MLP(hidden_dims=(1,), input_centre=target.centre, input_scale=target.slope)
+    one, none = jnp.ones((1, 1)), jnp.zeros(1)
+    out = {"weights": -target.amplitude * one, "biases": none}
+    return RegulatoryFunction(network, ({"weights": one, "biases": none}, out))
 
 
 class DeadBand(NamedTuple):

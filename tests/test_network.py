@@ -17,6 +17,7 @@ from lateral import (
     TanhInhibition,
     fit_network,
     tabulate,
+    tanh_as_network,
 )
 
 X = np.linspace(0.0, 1.0, 13)
@@ -280,3 +281,9 @@ def test_a_perceptron_comes_close_to_a_dead_band(key):
     error = network.apply(fit_network(network, DeadBand(0.12), key=key), x) - DeadBand(0.12)(x)
     away_from_the_jumps = np.abs(np.abs(x - 0.5) - 0.12) > 0.03
     assert np.abs(error[away_from_the_jumps]).max() < 0.25
+
+
+def test_the_tanh_target_as_a_network_is_the_same_rule():
+    for target in (TanhInhibition(), TanhInhibition(slope=7.0, amplitude=2.0, centre=0.4)):
+        x = np.linspace(0.0, 1.0, 101)
+        np.testing.assert_allclose(tanh_as_network(target)(x), target(x), atol=1e-12)
