@@ -6,7 +6,7 @@ and at a quarter of it.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -149,7 +149,7 @@ def fresh_objective(params: Any, model: Model, key: Array, n_replicates: int) ->
     return tuple(hard_objective(final_states(f, model, key, refine=refine), model) for refine in (1, 4))
 
 
-def merit(fresh: tuple[float, float]) -> float:
+def merit(fresh: Sequence[ArrayLike]) -> ArrayLike:
     """By what decisions are made: the lower of the two objectives, less the difference between them.
 
     A rule that exploits the time step must not be preferred for it.
