@@ -179,7 +179,7 @@ class MLP:
             params.append({"weights": weights, "biases": biases})
         return tuple(params)
 
-    def apply(self, params: tuple[dict[str, Array], ...], neighbour_mean: Array) -> Array:
+    def apply(self, params: tuple[dict[str, Array], ...], neighbour_mean: ArrayLike) -> Array:
         """Rates of neighbour means of any shape."""
         activity = (self.input_scale * (neighbour_mean - self.input_centre))[..., None]
         for layer in params[:-1]:
@@ -226,7 +226,7 @@ class RBFNetwork:
         """Independent standard normal weights: a random wiggle of f around 0 that knows nothing of the answer."""
         return {"weights": jax.random.normal(check_key(key), (self._n_weights,))}
 
-    def apply(self, params: dict[str, Array], neighbour_mean: Array) -> Array:
+    def apply(self, params: dict[str, Array], neighbour_mean: ArrayLike) -> Array:
         """Rates of neighbour means of any shape."""
         return _bounded(self._features(neighbour_mean) @ params["weights"], self.max_rate)
 
@@ -234,7 +234,7 @@ class RBFNetwork:
     def _n_weights(self) -> int:
         return self.n_features // 2 if self.odd else self.n_features
 
-    def _features(self, neighbour_mean: Array) -> Array:
+    def _features(self, neighbour_mean: ArrayLike) -> Array:
         """What each weight is multiplied by, on a last axis."""
         spacing = 1.0 / (self.n_features - 1)
         centres = jnp.linspace(0.0, 1.0, self.n_features)
