@@ -27,6 +27,8 @@ from lateral.tissue import Tissue, check_tissue
 
 __all__ = ["neighbour_mean", "run_multiple_replicates", "run_trajectories"]
 
+_TISSUE, _NUMERICS = Tissue(), Numerics()
+
 
 def neighbour_mean(
     states: ArrayLike, boundary: str = "free", edge_value: ArrayLike = 0.0, *, geometry: Geometry | None = None
@@ -152,6 +154,6 @@ def run_trajectories(
 def _values(tissue, numerics, settings: dict[str, Any]) -> tuple[Tissue, Numerics]:
     """Tissue and numerics with loose settings put where they belong."""
     of_numerics = {name: settings.pop(name) for name in setting_names(Numerics) if name in settings}
-    tissue = Tissue() if tissue is None else check_tissue("tissue", tissue)
-    numerics = Numerics() if numerics is None else check_numerics("numerics", numerics)
+    tissue = _TISSUE if tissue is None else check_tissue("tissue", tissue)
+    numerics = _NUMERICS if numerics is None else check_numerics("numerics", numerics)
     return tissue.changed(**settings), numerics.changed(**of_numerics)

@@ -15,6 +15,7 @@ A setting that holds settings itself is a *part*. What it holds may be given and
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -155,6 +156,7 @@ def settings(cls: type) -> type:
     return register_settings(*(f.name for f in fields if f.metadata["setting"].static))(cls)
 
 
+@lru_cache
 def setting_names(cls: type) -> tuple[str, ...]:
     """All settings that a class takes, those of its parts too."""
     return (*(f.name for f in dataclasses.fields(cls)), *_places(cls))
@@ -206,29 +208,35 @@ def sort_settings(given: dict[str, Any], *targets: Any, of: str) -> tuple[Any, .
 
 
 def _init(self, *positional, **given):
-    cls, fields = type(self), dataclasses.fields(self)
-    names = [f.name for f in fields]
+    cls, fields = type(self), _fields(type(self))
+    names = [name for name, *_ in fields]
     if len(positional) > len(names):
         raise TypeError(f"{cls.__name__} takes at most {len(names)} settings by position, got {len(positional)}")
     if twice := [name for name in names[: len(positional)] if name in given]:
         raise TypeError(f"{cls.__name__} got {twice[0]!r} twice")
     given |= dict(zip(names, positional, strict=False))
-    for f in fields:
-        setting: Setting = f.metadata["setting"]
-        value = given.pop(f.name) if f.name in given else _default(f)
-        value = setting.check(f.name, value)
-        if inner := {name: given.pop(name) for name in setting.names if name in given}:
-            value = setting.check(f.name, value.changed(**inner))
-        object.__setattr__(self, f.name, value)
+    for name, field, check, inner_names in fields:
+        value = given.pop(name) if name in given else _default(field)
+        value = check(name, value)
+        if given and (inner := {inner: given.pop(inner) for inner in inner_names if inner in given}):
+            value = check(name, value.changed(**inner))
+        object.__setattr__(self, name, value)
     if given:
         raise TypeError(f"{cls.__name__} has no setting {min(given)!r}; it has {', '.join(setting_names(cls))}")
     if hasattr(self, "check_together"):
         self.check_together()
 
 
+@lru_cache
+def _fields(cls: type) -> tuple:
+    """Name, field, check and inner names of each setting, looked up once: a tissue is made for each simulation."""
+    described = ((f, f.metadata["setting"]) for f in dataclasses.fields(cls))
+    return tuple((f.name, f, setting.check, setting.names) for f, setting in described)
+
+
 def _changed(self, **changes):
     """The same with some settings changed."""
-    return dataclasses.replace(self, **changes)
+    return self if not changes else dataclasses.replace(self, **changes)
 
 
 def _places(cls: type) -> dict[str, str]:

@@ -29,9 +29,13 @@ class Static(NamedTuple):
 def partition(tree) -> tuple[list, Static]:
     """The arrays and numbers of `tree`, and everything else."""
     leaves, treedef = jax.tree.flatten(tree)
-    arrays = [leaf for leaf in leaves if _is_number(leaf)]
-    rest = tuple(_TRACED if _is_number(leaf) else _hashable(leaf) for leaf in leaves)
-    return arrays, Static(treedef, rest)
+    arrays, rest = [], []
+    for leaf in leaves:
+        traced = _is_number(leaf)
+        rest.append(_TRACED if traced else _hashable(leaf))
+        if traced:
+            arrays.append(leaf)
+    return arrays, Static(treedef, tuple(rest))
 
 
 def combine(arrays, static: Static):
@@ -102,4 +106,6 @@ def _original(leaf):
 
 
 def _is_number(leaf) -> bool:
+    if type(leaf) in (float, int):  # nearly all are, and to ask whether something is an array takes longer
+        return True
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float)) and not isinstance(leaf, bool)

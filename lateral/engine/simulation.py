@@ -56,13 +56,16 @@ def simulate(
     if initial_states is not None:
         initial_states = _check_initial(initial_states, n_replicates, tissue.n_cells)
     arrays, static = partition(f)
+    numbers, of_tissue = partition(tissue)
+    dtype = jnp.result_type(float)
     return run_engine(
         arrays,
         check_key(key),
-        jax.tree.map(_as_float, tissue),
+        [_as_float(x, dtype) for x in numbers],
         initial_states,
         first_replicate,
         f=static,
+        tissue=of_tissue,
         numerics=numerics,
         n_replicates=n_replicates,
         refine=refine,
@@ -70,10 +73,13 @@ def simulate(
     )
 
 
-@partial(jax.jit, static_argnames=("f", "numerics", "n_replicates", "refine", "every"))
-def run_engine(arrays, key, tissue, initial_states, first_replicate, *, f, numerics, n_replicates, refine, every):
+@partial(jax.jit, static_argnames=("f", "tissue", "numerics", "n_replicates", "refine", "every"))
+def run_engine(
+    arrays, key, numbers, initial_states, first_replicate, *, f, tissue, numerics, n_replicates, refine, every
+):
     """`simulate` without its checks; the size of its cache tells how often something was compiled."""
     engine, f = engine_of(numerics), prepare_rule(combine(arrays, f), numerics.n_knots)
+    tissue = combine(numbers, tissue)
     start = engine.begin(key, tissue, numerics.rounds, n_replicates, first_replicate, initial_states)
 
     def advance(now, first_step, n_steps):
@@ -127,8 +133,10 @@ def _check_initial(states, n_replicates: int, n_cells: int) -> Array:
     return jnp.broadcast_to(states, shapes[1]).astype(float)
 
 
-def _as_float(x):
+def _as_float(x, dtype):
     """One dtype for all numbers: 0 and 0.0 and numpy's 0.0 must not compile three times. NumPy's is quick to make."""
+    if type(x) in (float, int):
+        return np.asarray(x, dtype)
     if np.ndim(x):
         return x
-    return jnp.asarray(x, float) if isinstance(x, jax.Array) else np.asarray(x, jnp.result_type(float))
+    return jnp.asarray(x, dtype) if isinstance(x, jax.Array) else np.asarray(x, dtype)
