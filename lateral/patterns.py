@@ -75,8 +75,9 @@ def pattern_classes(
     permutations = geometry.symmetries
     # Cell i of the image is cell permutation[i]: it adds its bit at place i.
     weights = jnp.asarray(np.uint32(1) << np.argsort(permutations, axis=1).astype(np.uint32))
-    bits = fates.astype(jnp.uint32)
-    images = jnp.sum(bits[None] * weights[:, None], axis=2, dtype=jnp.uint32)  # (image, replicate)
+    bits = fates.astype(jnp.uint32).T
+    # (image, replicate), term by term: the compiler makes one loop of it, where a sum over cells would be slower.
+    images = sum(weights[:, cell, None] * bits[cell][None] for cell in range(n_cells))
     offset = geometry.offset()
     kept = jnp.ones(len(permutations), bool)
     if offset is not None:
