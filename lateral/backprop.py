@@ -112,7 +112,7 @@ def train_backprop(
             0.02 at a quarter of the time step.
     """
     model = Model() if model is None else check_model(model)
-    plan, algorithm = sort_settings(dict(settings), Plan(), GradientDescent(), of="train_backprop")
+    plan, algorithm = sort_settings(settings, Plan(), GradientDescent(), of="train_backprop")
     require_noise(algorithm.gradient, plan.noises(model).min())
     numbers, training_model = plan.numbers(model, algorithm.optimizer), plan.training_model(model)
     init_key, run_key = jax.random.split(check_key(key))
@@ -141,7 +141,7 @@ def _run_of(training: Training, model: Model, plan: Plan, checks: Checks | None)
     algorithm, done = training.algorithm, [] if checks is None else checks.done
     work = training.n_done * algorithm.work(training.model) + (
         # at the time step once, at a quarter of it four times
-        5 * len(done) * plan.n_fresh * model.n_cells * model.n_steps
+        5 * len(done) * model.changed(n_replicates=plan.n_fresh).cell_updates
     )
     settings = plan.recorded(algorithm.optimizer) | {"n_training_steps": training.model.n_steps, "cell_updates": work}
     settings |= {"checks": done, "fresh_objective": checks.fresh_objective if done else None}

@@ -19,6 +19,7 @@ __all__ = [
     "check_choice",
     "check_fates",
     "check_key",
+    "check_kind",
     "check_matrix",
     "check_number",
     "check_range",
@@ -91,6 +92,13 @@ def check_choice(name: str, value, choices):
     """One of a few strings or whole numbers."""
     if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check_kind(name: str, value, kind: type):
+    """An object of one of our classes."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a lateral.{kind.__name__}, got {value!r}")
     return value
 
 

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from lateral.checks import check_real, check_unit_interval
-from lateral.engine import Numerics, check_numerics, simulate
-from lateral.fields import documented, setting_names
+from lateral.checks import check_kind, check_real, check_unit_interval
+from lateral.engine import Numerics, simulate
+from lateral.fields import documented, sort_settings
 from lateral.geometry import Geometry, check_geometry, row_with_ends
-from lateral.tissue import Tissue, check_tissue
+from lateral.tissue import Tissue
 
 __all__ = ["neighbour_mean", "run_multiple_replicates", "run_trajectories"]
 
@@ -153,7 +153,6 @@ def run_trajectories(
 
 def _values(tissue, numerics, settings: dict[str, Any]) -> tuple[Tissue, Numerics]:
     """Tissue and numerics with loose settings put where they belong."""
-    of_numerics = {name: settings.pop(name) for name in setting_names(Numerics) if name in settings}
-    tissue = _TISSUE if tissue is None else check_tissue("tissue", tissue)
-    numerics = _NUMERICS if numerics is None else check_numerics("numerics", numerics)
-    return tissue.changed(**settings), numerics.changed(**of_numerics)
+    tissue = _TISSUE if tissue is None else check_kind("tissue", tissue, Tissue)
+    numerics = _NUMERICS if numerics is None else check_kind("numerics", numerics, Numerics)
+    return sort_settings(settings, tissue, numerics, of="a simulation")

@@ -22,13 +22,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from lateral.checks import check_key
+from lateral.checks import check_key, check_kind
 from lateral.fields import documented, number, recorded, settings, size, sort_settings
 from lateral.model import Model, check_model, final_states
 from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.objective import hard_value
 from lateral.runs import Run
-from lateral.training.driver import Training, advance_to, as_floats
+from lateral.static import as_floats
+from lateral.training.driver import Training, advance_to
 from lateral.utility import hard_scores
 
 __all__ = ["EvolutionPlan", "EvolutionState", "EvolutionStrategy", "population_fitness", "train_evolution"]
@@ -115,7 +116,7 @@ class EvolutionStrategy:
 
     def work(self, model: Model) -> int:
         """Cell updates of one generation."""
-        return self.population_size * model.n_replicates * model.n_cells * model.n_steps
+        return self.population_size * model.cell_updates
 
     def _first(self, population):
         return EvolutionState(population, jnp.full(self.population_size, -jnp.inf), jnp.zeros((), jnp.int32))
@@ -179,8 +180,7 @@ def train_evolution(
     """
     model = Model() if model is None else check_model(model)
     strategy = EvolutionStrategy() if strategy is None else strategy
-    if not isinstance(strategy, EvolutionStrategy):
-        raise ValueError(f"strategy must be a lateral.EvolutionStrategy, got {strategy!r}")
+    check_kind("strategy", strategy, EvolutionStrategy)
     plan, strategy = sort_settings(settings_, EvolutionPlan(), strategy, of="train_evolution")
     init_key, run_key, final_key = jax.random.split(check_key(key), 3)
     state = strategy.init(model.network, init_key, initial_params)
@@ -188,9 +188,9 @@ def train_evolution(
     advance_to(training, plan.n_generations, chunk_size=plan.chunk_size, progress=progress)
     state = training.state
     parents = jax.tree.map(lambda x: x[jnp.argsort(-state.fitness)[: strategy.n_parents]], state.population)
-    scores, _ = population_fitness(parents, model.changed(n_replicates=plan.n_final), final_key)
-    final_work = strategy.n_parents * plan.n_final * model.n_cells * model.n_steps
-    work = training.n_done * strategy.work(model) + final_work
+    final = model.changed(n_replicates=plan.n_final)
+    scores, _ = population_fitness(parents, final, final_key)
+    work = training.n_done * strategy.work(model) + strategy.n_parents * final.cell_updates
     best = jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
     return training.run(recorded(plan) | {"cell_updates": work}, params=best)
 

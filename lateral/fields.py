@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lateral.checks import check_choice, check_number, check_range, check_size
+from lateral.checks import check_choice, check_kind, check_number, check_range, check_size
 from lateral.static import register_settings
 
 __all__ = [
@@ -130,8 +130,12 @@ def value(
     return _field(default, setting, factory)
 
 
-def part(factory: Callable, help: str, check: Callable[[str, Any], Any], described: type):
-    """Settings within settings: an object with a method `changed(**settings)` for the settings of `described`."""
+def part(factory: Callable, help: str, described: type, check: Callable[[str, Any], Any] | None = None):
+    """Settings within settings: an object with a method `changed(**settings)` for the settings of `described`.
+
+    Without a check of its own it must be of that class.
+    """
+    check = check or (lambda name, value: check_kind(name, value, described))
     return _field(dataclasses.MISSING, Setting(help, check, described=described), factory)
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from lateral.engine import Numerics, check_numerics, simulate
+from lateral.checks import check_kind
+from lateral.engine import Numerics, simulate
 from lateral.fields import part, settings, size, value
 from lateral.network import MLP, RegulatoryFunction, check_network
 from lateral.objective import OBJECTIVES, check_objective, hard_value, relaxed_value
-from lateral.readout import Readout, check_readout
-from lateral.tissue import Tissue, check_tissue
+from lateral.readout import Readout
+from lateral.tissue import Tissue
 from lateral.utility import hard_scores
 
 __all__ = ["Model", "check_model", "final_states", "hard_objective", "loss_and_scores", "scores_of"]
@@ -30,9 +31,9 @@ class Model:
         check=lambda name, network: check_network(network),
         factory=MLP,
     )
-    tissue: Tissue = part(Tissue, "a `Tissue`", check_tissue, Tissue)
+    tissue: Tissue = part(Tissue, "a `Tissue`", Tissue)
     n_replicates: int = size(50, "tissues simulated for one value of the utility, R")
-    readout: Readout = part(Readout, "how states become fates, a `Readout`", check_readout, Readout)
+    readout: Readout = part(Readout, "how states become fates, a `Readout`", Readout)
     objective: Any = value(
         "ensemble",
         "what training climbs, a name or an `Objective`: utility of the `ensemble`, as the paper has it, of which a "
@@ -41,7 +42,12 @@ class Model:
         check_objective,
         option={"choices": tuple(OBJECTIVES)},
     )
-    numerics: Numerics = part(Numerics, "how it is computed, a `Numerics`", check_numerics, Numerics)
+    numerics: Numerics = part(Numerics, "how it is computed, a `Numerics`", Numerics)
+
+    @property
+    def cell_updates(self) -> int:
+        """Work of simulating all replicates once: cells times replicates times steps."""
+        return self.n_replicates * self.n_cells * self.n_steps
 
     def check_together(self):
         most = self.readout.relaxed.max_cells
@@ -53,9 +59,7 @@ class Model:
 
 
 def check_model(model) -> Model:
-    if not isinstance(model, Model):
-        raise ValueError(f"model must be a lateral.Model, got {model!r}")
-    return model
+    return check_kind("model", model, Model)
 
 
 def final_states(

@@ -32,7 +32,6 @@ __all__ = [
     "Readout",
     "Relaxation",
     "bernoulli_s_rep",
-    "check_readout",
     "compute_bernoulli_utility",
     "compute_pairwise_utility",
     "compute_soft_utility",
@@ -137,12 +136,6 @@ class Readout:
     def fates(self, states: Float[Array, "replicate cell"]) -> Float[Array, "replicate cell"]:
         """Hard fates, without a gradient."""
         return apply_threshold(jax.lax.stop_gradient(states), self.threshold)
-
-
-def check_readout(name: str, readout) -> Readout:
-    if not isinstance(readout, Readout):
-        raise ValueError(f"{name} must be a lateral.Readout, got {readout!r}")
-    return readout
 
 
 def exact_relaxation(n_cells: int) -> str:

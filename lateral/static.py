@@ -9,10 +9,12 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
     "Static",
+    "as_floats",
     "combine",
     "partition",
     "register_settings",
@@ -70,6 +72,11 @@ def register_settings(*static_fields: str):
         return cls
 
     return register
+
+
+def as_floats(tree: Any) -> Any:
+    """All numbers of a pytree as floating-point arrays."""
+    return jax.tree.map(lambda x: jnp.asarray(x, float), tree)
 
 
 class _Traced:

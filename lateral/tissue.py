@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from lateral.fields import interval, number, part, settings, size
 from lateral.geometry import Geometry, Row, RowWithEnds, check_geometry
 
-__all__ = ["Tissue", "check_tissue", "euler_maruyama_step"]
+__all__ = ["Tissue", "euler_maruyama_step"]
 
 
 @settings
@@ -27,8 +27,8 @@ class Tissue:
     geometry: Geometry = part(
         Row,
         "which cells are neighbours: `Row`, `Ring`, `Pinned`, `Graph`, or a `Geometry` of one's own",
-        check_geometry,
         RowWithEnds,
+        check_geometry,
     )
     n_steps: int = size(1000, "Euler–Maruyama steps; the duration is T = n_steps dt")
     dt: ArrayLike = number(0.01, "time step", above=0.0)
@@ -39,12 +39,6 @@ class Tissue:
     def noise_scale(self) -> Float[Array, ""]:
         """Standard deviation of the noise of one step."""
         return self.noise_strength * jnp.sqrt(self.dt)
-
-
-def check_tissue(name: str, tissue) -> Tissue:
-    if not isinstance(tissue, Tissue):
-        raise ValueError(f"{name} must be a lateral.Tissue, got {tissue!r}")
-    return tissue
 
 
 def euler_maruyama_step(

@@ -5,11 +5,11 @@
 is handed over: `Numerics(engine=MyEngine())`.
 """
 
-from lateral.engine.protocol import ENGINES, Engine, Numerics, check_numerics, engine_of, prepare_rule
+from lateral.engine.protocol import ENGINES, Engine, Numerics, engine_of, prepare_rule
 from lateral.engine.reference import ReferenceEngine
 from lateral.engine.simulation import simulate
 from lateral.engine.table import TableEngine
 
-__all__ = ["ENGINES", "Engine", "Numerics", "check_numerics", "engine_of", "prepare_rule", "simulate"]
+__all__ = ["ENGINES", "Engine", "Numerics", "engine_of", "prepare_rule", "simulate"]
 
 ENGINES |= {"table": TableEngine(), "reference": ReferenceEngine()}

@@ -16,7 +16,7 @@ from lateral.fields import choice, settings, size, value
 from lateral.network import N_KNOTS, Table, checked_rate, tabulate
 from lateral.tissue import Tissue
 
-__all__ = ["ENGINES", "Engine", "Numerics", "check_numerics", "engine_of", "prepare_rule"]
+__all__ = ["ENGINES", "Engine", "Numerics", "engine_of", "prepare_rule"]
 
 
 @runtime_checkable
@@ -86,12 +86,6 @@ class Numerics:
         "between anew on the way back; memory is least at about sqrt(n_steps). None keeps all states",
         optional=True,
     )
-
-
-def check_numerics(name: str, numerics) -> Numerics:
-    if not isinstance(numerics, Numerics):
-        raise ValueError(f"{name} must be a lateral.Numerics, got {numerics!r}")
-    return numerics
 
 
 def engine_of(numerics: Numerics) -> Engine:

@@ -13,15 +13,16 @@ from jaxtyping import Array
 from lateral.checks import (
     check_callable,
     check_key,
+    check_kind,
     check_number,
     check_real,
     check_size,
     check_unit_interval,
     is_traced,
 )
-from lateral.engine.protocol import Numerics, check_numerics, engine_of, prepare_rule
+from lateral.engine.protocol import Numerics, engine_of, prepare_rule
 from lateral.static import combine, partition
-from lateral.tissue import Tissue, check_tissue
+from lateral.tissue import Tissue
 
 __all__ = ["run_engine", "simulate"]
 
@@ -47,8 +48,8 @@ def simulate(
         `(replicate, time, cell)`.
     """
     check_callable("f", f)
-    check_tissue("tissue", tissue)
-    numerics = Numerics() if numerics is None else check_numerics("numerics", numerics)
+    check_kind("tissue", tissue, Tissue)
+    numerics = Numerics() if numerics is None else check_kind("numerics", numerics, Numerics)
     n_replicates, refine = check_size("n_replicates", n_replicates), check_size("refine", refine)
     _check_addresses(tissue.n_cells, n_replicates, first_replicate)
     if every is not None and tissue.n_steps % check_size("every", every):

@@ -87,8 +87,7 @@ class GradientDescent:
         return state[0]
 
     def work(self, model):
-        per_simulation = model.n_replicates * model.n_cells * model.n_steps
-        return self.gradient.n_simulations * self.n_batches * per_simulation
+        return self.gradient.n_simulations * self.n_batches * model.cell_updates
 
     def _optimizer(self):
         return self.optimizer or make_adam(float(self.b2), self.clip_norm is not None)

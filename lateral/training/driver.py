@@ -21,6 +21,7 @@ from lateral.fields import recorded, setting_names
 from lateral.model import Model, check_model
 from lateral.network import initial_parameters
 from lateral.runs import Run
+from lateral.static import as_floats
 
 __all__ = [
     "Algorithm",
@@ -28,7 +29,6 @@ __all__ = [
     "Training",
     "TrainingDiverged",
     "advance_to",
-    "as_floats",
     "first_parameters",
     "run_chunk",
     "train",
@@ -257,11 +257,6 @@ def advance_to(
                 and not checks.check(training.params)
             ):
                 return
-
-
-def as_floats(params: Any) -> Any:
-    """Parameters as floating-point arrays."""
-    return jax.tree.map(lambda x: jnp.asarray(x, float), params)
 
 
 def first_parameters(network: Any, key: Array, params: Any = None) -> Any:

@@ -148,7 +148,7 @@ def train_restarts(
     model = Model(RBFNetwork(), n_replicates=256, objective="tissue") if model is None else check_model(model)
     if initial_params is not None:
         settings |= {"n_restarts": 1, "n_candidates": 1}
-    (plan,) = sort_settings(dict(settings), Restarts(), of="train_restarts")
+    (plan,) = sort_settings(settings, Restarts(), of="train_restarts")
     n_survivors = min(plan.n_survivors, plan.n_restarts)
     exploration, refinement = plan.exploration(), plan.refinement(model)
     network = model.network
@@ -187,9 +187,10 @@ def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) ->
     work = 0
 
     def best_of(population, n_best, n_replicates, key):
-        scores, _ = population_fitness(population, model.changed(n_replicates=n_replicates), key)
+        scored = model.changed(n_replicates=n_replicates)
+        scores, _ = population_fitness(population, scored, key)
         nonlocal work
-        work += scores.shape[0] * n_replicates * model.n_cells * model.n_steps
+        work += scores.shape[0] * scored.cell_updates
         order = jnp.argsort(-scores)[:n_best]
         return jax.tree.map(lambda x: x[order], population), scores
 

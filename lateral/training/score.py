@@ -21,6 +21,7 @@ from lateral.model import Model
 from lateral.network import N_KNOTS, RegulatoryFunction, Table, tabulate
 from lateral.objective import hard_value, influence, objective_of
 from lateral.patterns import each_its_own, pattern_classes
+from lateral.static import as_floats
 from lateral.utility import hard_scores
 
 __all__ = ["Score", "fates_are_alike", "require_noise"]
@@ -77,7 +78,7 @@ class Score:
         table, pull_back = jax.vjp(
             lambda params: tabulate(RegulatoryFunction(model.network, params), model.n_knots or N_KNOTS), params
         )
-        tissue = jax.tree.map(lambda x: jnp.asarray(x, float), model.tissue)
+        tissue = as_floats(model.tissue)
         engine, rounds, chunk_steps = engine_of(model.numerics), model.rounds, tissue.n_steps // n_chunks
         start = engine.begin(key, tissue, rounds, model.n_replicates)
         classes_of = _critic_classes(table, model)

@@ -25,8 +25,9 @@ from lateral.evolution import EvolutionStrategy
 from lateral.model import Model, check_model
 from lateral.network import RegulatoryFunction
 from lateral.runs import Run
+from lateral.static import as_floats
 from lateral.training.descent import GradientDescent
-from lateral.training.driver import Algorithm, Training, TrainingDiverged, as_floats
+from lateral.training.driver import Algorithm, Training, TrainingDiverged
 from lateral.training.estimators import ESTIMATORS
 from lateral.training.restarts import B2, best_candidates
 from lateral.training.score import require_noise
