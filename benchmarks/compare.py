@@ -164,7 +164,7 @@ def save(results: dict, path: Path) -> None:
 def of_pattern(entry) -> float:
     """What counts at the end, or 0 where it is not that of a pattern: a consensus has a high U too."""
     end = entry["points"][-1]
-    return that_counts(end) * (end["alternation"] >= 0.8)
+    return that_counts(end) * (end["alternation"] >= tables.PATTERN)
 
 
 def main() -> None:
