@@ -41,7 +41,7 @@ def test_python_examples_run(name, tmp_path, monkeypatch):
         lateral, "evaluate", lambda f, model, *, key: full["evaluate"](f, model, key=key, n_replicates=50)
     )
     monkeypatch.setattr(lateral, "train_backprop", lambda *args, **kw: train(*args, **kw | {"n_epochs": 2}))
-    monkeypatch.setattr(lateral, "Model", lambda **settings: full["Model"](n_replicates=8, n_steps=10, **settings))
+    monkeypatch.setattr(lateral, "Model", lambda **given: full["Model"](**given | {"n_replicates": 8, "n_steps": 10}))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), flags=re.DOTALL)
     assert blocks
     for block in blocks:
