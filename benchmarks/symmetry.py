@@ -85,18 +85,18 @@ def search(seed: int):
     rules = best(rules, 1000, (1,), 100, first_key)
     rules = best(rules, 50, (1, 4), 200, second_key)
     chosen = jax.tree.map(lambda x: x[0], best(rules, 1, (1, 4, 10), 3000, third_key))
-    run = lateral.train_backprop(
-        at_fraction(4),
-        key=train_key,
-        initial_params=chosen,
-        gradient=lateral.Score(),
-        n_epochs=400,
-        n_training_steps=2000,
-        learning_rate=optax.cosine_decay_schedule(0.1, 400, alpha=0.03),
-        b2=0.99,
-        check_every=100,
-        warn=False,
-    )
+    with warnings.catch_warnings(action="ignore", category=lateral.TimeStepWarning):  # most are dropped
+        run = lateral.train_backprop(
+            at_fraction(4),
+            key=train_key,
+            initial_params=chosen,
+            gradient=lateral.Score(),
+            n_epochs=400,
+            n_training_steps=2000,
+            learning_rate=optax.cosine_decay_schedule(0.1, 400, alpha=0.03),
+            b2=0.99,
+            check_every=100,
+        )
     return chosen, run.params
 
 

@@ -36,12 +36,14 @@ from lateral.readout import (
 )
 from lateral.runs import Run, load_run, save_run
 from lateral.tissue import Tissue
+from lateral.training.checkpoint import Checkpoint
 from lateral.training.driver import TrainingDiverged, train
 from lateral.training.estimators import Combination, FiniteDifferences, Pathwise, Score
 from lateral.training.fit import fit_network
 from lateral.training.restarts import train_restarts
 from lateral.training.schedule import NOISE_CURRICULA
 from lateral.training.session import TrainingSession
+from lateral.training.watch import TrainingInterrupted
 from lateral.utility import (
     UndersampledWarning,
     UtilityEstimate,
@@ -59,6 +61,7 @@ __all__ = [
     "HIDDEN_DIMS",
     "MLP",
     "NOISE_CURRICULA",
+    "Checkpoint",
     "Combination",
     "DeadBand",
     "Evaluation",
@@ -83,6 +86,7 @@ __all__ = [
     "TimeStepWarning",
     "Tissue",
     "TrainingDiverged",
+    "TrainingInterrupted",
     "TrainingSession",
     "UndersampledWarning",
     "UtilityEstimate",

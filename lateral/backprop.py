@@ -12,24 +12,29 @@ The same loop follows any other estimator of the gradient (`lateral.training`): 
 """
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from lateral.checks import check_key
 from lateral.evaluation import fresh_objective, warn_of_time_step
-from lateral.fields import documented, sort_settings
+from lateral.fields import documented, recorded, sort_settings
 from lateral.model import Model, check_model, loss_and_scores
 from lateral.runs import Run
+from lateral.training.checkpoint import Checkpoint, digest, identity_of
 from lateral.training.descent import GradientDescent, check_optimizer
-from lateral.training.driver import Checks, Training, TrainingDiverged, advance_to
+from lateral.training.driver import Training, TrainingDiverged, advance_to
 from lateral.training.estimators import Pathwise, check_estimator
+from lateral.training.fresh import Checks
 from lateral.training.schedule import Plan
 from lateral.training.score import require_noise
+from lateral.training.watch import Watch
 
-__all__ = ["compute_loss", "make_train_step", "train_backprop", "train_step"]
+__all__ = ["compute_loss", "descend", "make_train_step", "train_backprop", "train_step"]
 
 
 def compute_loss(params: Any, model: Model, key: Array) -> Float[Array, ""]:
@@ -84,7 +89,8 @@ def train_backprop(
     key: Array,
     initial_params: Any = None,
     progress: bool = False,
-    warn: bool = True,
+    checkpoint: str | PathLike | Checkpoint | None = None,
+    callback: Callable[[Training], Any] | None = None,
     **settings: Any,
 ) -> Run:
     """Train the network of `model` by Adam on a gradient of the utility; the defaults are the guide's.
@@ -94,7 +100,8 @@ def train_backprop(
         key: random key; the same key gives the same run, whatever the chunk size.
         initial_params: start from these instead of `network.init`.
         progress: show a progress bar on stderr.
-        warn: False keeps back the `TimeStepWarning`, for runs of which most are dropped.
+        checkpoint: a file to keep what is reached, and to go on from: see `lateral.Checkpoint`.
+        callback: called with the `Training` after each chunk; training ends when it returns something true.
         **settings: settings of `lateral.training.schedule.Plan` (`n_epochs`, `learning_rate`, `noise_curriculum`,
             `dt_cycle`, `n_training_steps`, `check_every`, `patience`, `n_fresh`, `chunk_size`) and of
             `lateral.training.descent.GradientDescent` (`gradient`, `b2`, `clip_norm`, `n_batches`, `optimizer`).
@@ -106,6 +113,7 @@ def train_backprop(
 
     Raises:
         TrainingDiverged: when the loss or its gradient is not finite; its `run` holds the last good parameters.
+        TrainingInterrupted: at Ctrl-C; its `run` is the run so far.
 
     Warns:
         TimeStepWarning: with `check_every`, if the objective of the parameters that are returned changes by more than
@@ -113,6 +121,30 @@ def train_backprop(
     """
     model = Model() if model is None else check_model(model)
     plan, algorithm = sort_settings(settings, Plan(), GradientDescent(), of="train_backprop")
+    numbers = digest(plan.numbers(model, algorithm.optimizer)(np.arange(plan.n_epochs)))
+    recorded_ = recorded(algorithm) | plan.recorded(algorithm.optimizer) | {"epochs": numbers}
+    identity = identity_of(algorithm.method, model, key, initial_params, recorded_)
+    kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
+    with Watch(plan.n_epochs, "epoch", identity, model, **kept) as watch:
+        run = watch.finished
+        if run is None:
+            run = watch.finish(descend(model, plan, algorithm, watch, key=key, initial_params=initial_params))
+    if plan.check_every is not None:
+        warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
+    return run
+
+
+def descend(
+    model: Model,
+    plan: Plan,
+    algorithm: GradientDescent,
+    watch: Watch,
+    *,
+    key: Array,
+    initial_params: Any = None,
+    part: str = "training",
+) -> Run:
+    """One training by gradient, as a part of what `watch` has in hand; see `train_backprop`."""
     require_noise(algorithm.gradient, plan.noises(model).min())
     numbers, training_model = plan.numbers(model, algorithm.optimizer), plan.training_model(model)
     init_key, run_key = jax.random.split(check_key(key))
@@ -123,26 +155,28 @@ def train_backprop(
         checks = Checks(
             lambda params: fresh_objective(params, model, fresh_key, plan.n_fresh), plan.check_interval, plan.patience
         )
-    advance_to(training, plan.n_epochs, numbers=numbers, chunk_size=plan.chunk, checks=checks, progress=progress)
-    run = _run_of(training, model, plan, checks)
+
+    def so_far() -> Run:
+        return _run_of(training, model, plan, checks)
+
+    beside = {"watch": watch, "part": part, "so_far": so_far, "checks": checks}
+    advance_to(training, plan.n_epochs, numbers=numbers, chunk_size=plan.chunk, **beside)
     if not training.finite:
         raise TrainingDiverged(
             f"loss or gradient not finite at epoch {training.n_done} of {plan.n_epochs}: lower learning_rate, set "
             "clip_norm=1.0 or bound the network with max_rate; the last good parameters are in the exception's .run",
-            run,
+            so_far(),
             training.n_done,
         )
-    if warn and checks is not None:
-        warn_of_time_step(*checks.fresh_objective, model.dt, stacklevel=3)
-    return run
+    return so_far()
 
 
 def _run_of(training: Training, model: Model, plan: Plan, checks: Checks | None) -> Run:
-    algorithm, done = training.algorithm, [] if checks is None else checks.done
+    algorithm, done = training.algorithm, [] if checks is None else list(checks.at.done)
     work = training.n_done * algorithm.work(training.model) + (
         # at the time step once, at a quarter of it four times
         5 * len(done) * model.changed(n_replicates=plan.n_fresh).cell_updates
     )
     settings = plan.recorded(algorithm.optimizer) | {"n_training_steps": training.model.n_steps, "cell_updates": work}
     settings |= {"checks": done, "fresh_objective": checks.fresh_objective if done else None}
-    return training.run(settings, params=checks.best_params if done else None, model=model)
+    return training.run(settings, params=checks.at.best_params if done else None, model=model)

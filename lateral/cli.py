@@ -2,21 +2,22 @@
 
     python -m lateral train score --objective tissue --out run.npz --seed 3
     python -m lateral train score --objective tissue --out more.npz --initial run.npz
+    python -m lateral show run.npz
     python -m lateral evaluate run.npz --noise-strength 0.2
     python -m lateral utility fates.csv
     python -m lateral plot run.npz --out figure.pdf
 
-Each command prints one JSON line on stdout; progress and warnings go to stderr. Exit status: 0, or 2 with one line
-on stderr for bad input, or 1 when training diverged (the run up to there is saved). The options are those of the
-settings classes: their help and choices stand there.
+Each command but `show` prints one JSON line on stdout; progress and warnings go to stderr. While it trains, the run is
+kept in its file: after Ctrl-C, SIGTERM or worse the same command goes on from there, and ends where it would have
+ended. Exit status: 0; 1 when training diverged (the run up to there is saved); 2 with one line on stderr for bad
+input; 130 and 143 after Ctrl-C and SIGTERM; 141 when nobody reads the result. The options are those of the settings
+classes: their help and choices stand there.
 """
 
 import argparse
 import dataclasses
 import json
 import math
-import os
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -28,14 +29,17 @@ import numpy as np
 
 from lateral.evaluation import Evaluation, evaluate, what_was_found
 from lateral.fields import options_of
-from lateral.files import whole_file
 from lateral.geometry import BOUNDARIES
 from lateral.model import Model, final_states, scores_of
 from lateral.network import MLP, RegulatoryFunction
 from lateral.presets import METHODS, RenamedWarning, preset, settings_classes, trainer
 from lateral.readout import Readout
-from lateral.runs import Run, load_run, save_run
+from lateral.runs import Run, load_run, save_run_somewhere
+from lateral.show import as_dict, in_words
+from lateral.storage.files import check_writable, whole_file
+from lateral.terminal import BrokenOutput, Interrupted, interruptible, print_result, say
 from lateral.tissue import Tissue
+from lateral.training.checkpoint import Checkpoint
 from lateral.training.driver import TrainingDiverged
 from lateral.training.estimators import ESTIMATORS
 from lateral.training.fit import fit_network
@@ -50,7 +54,8 @@ class _OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one line and exit status 2."""
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
+        say(f"{self.prog}: {message}")
+        raise SystemExit(2)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,26 +66,49 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line_warning
             result, status = _COMMANDS[command](**options)
+        print_result(result if isinstance(result, str) else json.dumps(_finite(result), allow_nan=False))
+        return status
+    except BrokenOutput as error:
+        if error.quiet:
+            return 141
+        return _fail(command, error, 2)
+    except (KeyboardInterrupt, Interrupted) as error:
+        return _fail(command, str(error) or "interrupted", getattr(error, "status", 130))
     except (ValueError, OSError) as error:
-        message = str(error).replace("\n", " ")
-        print(f"lateral {command}: {message}", file=sys.stderr)
-        return 2
-    print(json.dumps(result))
+        return _fail(command, error, 2)
+
+
+def _fail(command: str, error: Exception | str, status: int) -> int:
+    say(f"lateral {command}: {error}".replace("\n", " "))
     return status
 
 
-def _train(method: str, preset_name: str, out: Path, seed: int, initial: Path | None, **changes) -> tuple[dict, int]:
-    _check_writable(out)
+def _train(
+    method: str, preset_name: str, out: Path, seed: int, initial: Path | None, fresh: bool, **changes
+) -> tuple[dict, int]:
+    check_writable(out)
     changes = {name: value for name, value in changes.items() if value is not None}
     if "hidden_dims" in changes:
         changes["hidden_dims"] = tuple(changes["hidden_dims"])
     if initial is not None:
         changes["initial"] = load_run(initial).regulatory_function
-    run, result, seconds, error = train_and_evaluate(method, preset_name, seed, **changes)
-    save_run(out, run)
+    checkpoint, chunks = Checkpoint(out, fresh=fresh, seed=seed), []
+
+    def work(look):
+        return train_and_evaluate(
+            method, preset_name, seed, checkpoint=checkpoint, callback=lambda _: chunks.append(look()), **changes
+        )
+
+    def give_up():
+        return f"lateral train: interrupted in a compilation: {out} keeps the last checkpoint, the same command goes on"
+
+    run, result, seconds, error = interruptible(work, give_up)
+    saved = save_run_somewhere(out, dataclasses.replace(run, evaluation=result._asdict()))
     if error is not None:
-        print(f"lateral train: {error}", file=sys.stderr)
-    line = {"out": str(out), "method": run.method, "seed": seed, "seconds": round(seconds, 3)}
+        say(f"lateral train: {error}")
+    elif not chunks:
+        say(f"lateral train: {out} was finished before, nothing was trained; --fresh trains anew")
+    line = {"out": str(saved), "method": run.method, "seed": seed, "seconds": round(seconds, 3)}
     line |= {} if initial is None else {"initial": str(initial)}
     numbers = _numbers(result, ("utility", "utility_se", "alternation", "utility_refined"))
     found = {"found": what_was_found(result.utility, result.alternation)}
@@ -97,9 +125,16 @@ def initial_scores(run: Run) -> dict[str, float]:
 
 
 def train_and_evaluate(
-    method: str, preset_name: str, seed: int, progress: bool = True, initial: Callable | None = None, **changes
+    method: str,
+    preset_name: str,
+    seed: int,
+    progress: bool = True,
+    initial: Callable | None = None,
+    checkpoint: Checkpoint | None = None,
+    callback: Callable | None = None,
+    **changes,
 ) -> tuple[Run, Evaluation, float, TrainingDiverged | None]:
-    """Train from a seed and evaluate on fresh replicates: what `lateral train` does, without its file.
+    """Train from a seed and evaluate on fresh replicates: what `lateral train` does.
 
     A rule `initial` makes it a warm start: from its parameters where it is the same network, else from a fit to it.
 
@@ -116,7 +151,8 @@ def train_and_evaluate(
     if initial is not None:
         settings["initial_params"] = _warm_start(model.network, initial, jax.random.fold_in(train_key, 0))
     try:
-        run = train(model, key=train_key, progress=progress, **settings)
+        beside = {"progress": progress, "checkpoint": checkpoint, "callback": callback}
+        run = train(model, key=train_key, **beside, **settings)
     except TrainingDiverged as error:
         run, diverged = error.run, error
     seconds = time.perf_counter() - start
@@ -151,8 +187,6 @@ def _evaluate(run_file: Path, n_replicates: int, seed: int, **changes) -> tuple[
 def _utility(fates_file: Path, boundary: str) -> tuple[dict, int]:
     estimate = estimate_utility(_read_fates(fates_file), boundary)
     fates = {name: value.item() for name, value in estimate._asdict().items()}
-    if not np.isfinite(fates["utility_se"]):
-        fates["utility_se"] = None  # one tissue: no error, and JSON has no infinity
     bias = fates["utility"] - fates["utility_corrected"]
     if fates["undersampled"]:
         message = f"{fates['n_patterns']} distinct patterns: too few tissues, the utility is only an upper bound"
@@ -163,7 +197,7 @@ def _utility(fates_file: Path, boundary: str) -> tuple[dict, int]:
 def _plot(run_file: Path, out: Path, seed: int) -> tuple[dict, int]:
     if out.suffix.lower() not in FIGURE_FORMATS:
         raise ValueError(f"--out must end in {', '.join(FIGURE_FORMATS)}, got {str(out)!r}")
-    _check_writable(out)
+    check_writable(out)
     run = load_run(run_file)
     from lateral.plotting import plot_run  # matplotlib is slow to import
 
@@ -172,12 +206,17 @@ def _plot(run_file: Path, out: Path, seed: int) -> tuple[dict, int]:
     return {"run": str(run_file), "out": str(out)}, 0
 
 
+def _show(run_file: Path, as_json: bool) -> tuple[dict | str, int]:
+    run = load_run(run_file)
+    return (as_dict(run) if as_json else in_words(run)), 0
+
+
 def _score(**options) -> tuple[dict, int]:
     warnings.warn("`lateral score` is `lateral utility` now", RenamedWarning, stacklevel=1)
     return _utility(**options)
 
 
-_COMMANDS = {"train": _train, "evaluate": _evaluate, "utility": _utility, "score": _score, "plot": _plot}
+_COMMANDS = {"train": _train, "show": _show, "evaluate": _evaluate, "utility": _utility, "score": _score, "plot": _plot}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,6 +227,10 @@ def _parser() -> argparse.ArgumentParser:
     methods = train.add_subparsers(dest="method", required=True, metavar="{" + ",".join(METHODS) + "}")
     for method, presets in METHODS.items():
         _add_training(methods.add_parser(method, help=f"train by {method}"), method, presets)
+
+    sub = commands.add_parser("show", help="what a saved run holds")
+    sub.add_argument("run_file", type=Path, metavar="RUN.npz")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="all of it, as JSON")
 
     sub = commands.add_parser("evaluate", help="utility of a saved run on fresh replicates")
     sub.add_argument("run_file", type=Path, metavar="RUN.npz")
@@ -209,6 +252,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_training(sub, method: str, presets: tuple[str, ...]) -> None:
     sub.add_argument("--out", type=Path, required=True, metavar="RUN.npz", help="file for the run")
+    sub.add_argument("--fresh", action="store_true", help="start anew, and replace the run that stands there")
     sub.add_argument("--preset", dest="preset_name", choices=presets, default="recipe")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--initial", type=Path, metavar="RUN.npz", help="start from the rule of this run, not at random")
@@ -243,14 +287,13 @@ def _numbers(result: Evaluation, names) -> dict:
     return {name: round(getattr(result, name), 6) for name in names}
 
 
-def _check_writable(path: Path) -> None:
-    """Fail before an hour of training, not after it."""
-    if path.is_dir():
-        raise ValueError(f"--out must name a file, got the folder {str(path)!r}")
-    if not path.parent.is_dir():
-        raise ValueError(f"--out: there is no folder {str(path.parent)!r}")
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"--out: the folder {str(path.parent)!r} cannot be written")
+def _finite(result: Any) -> Any:
+    """JSON knows neither infinity nor NaN."""
+    if isinstance(result, dict):
+        return {name: _finite(value) for name, value in result.items()}
+    if isinstance(result, (list, tuple)):
+        return [_finite(value) for value in result]
+    return None if isinstance(result, float) and not math.isfinite(result) else result
 
 
 def _read_fates(path: Path) -> np.ndarray:
@@ -281,4 +324,4 @@ def _is_number(text: str) -> bool:
 
 
 def _one_line_warning(message, category, *_args, **_kwargs):
-    print(f"{category.__name__}: {message}", file=sys.stderr)
+    say(f"{category.__name__}: {message}")

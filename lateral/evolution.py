@@ -14,7 +14,9 @@ sees new noise: parents are scored afresh, so that a lucky score does not surviv
 `train_evolution` runs this loop in the driver of all trainings, a chunk of generations per jitted call.
 """
 
+from collections.abc import Callable
 from functools import partial
+from os import PathLike
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +31,9 @@ from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.objective import hard_value
 from lateral.runs import Run
 from lateral.static import as_floats
+from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.driver import Training, advance_to
+from lateral.training.watch import Watch
 from lateral.utility import hard_scores
 
 __all__ = ["EvolutionPlan", "EvolutionState", "EvolutionStrategy", "population_fitness", "train_evolution"]
@@ -161,6 +165,8 @@ def train_evolution(
     strategy: EvolutionStrategy | None = None,
     initial_params: Any = None,
     progress: bool = False,
+    checkpoint: str | PathLike | Checkpoint | None = None,
+    callback: Callable[[Training], Any] | None = None,
     **settings_: Any,
 ) -> Run:
     """Evolve the network of `model` for a high hard utility.
@@ -171,12 +177,17 @@ def train_evolution(
         strategy: sizes and mutation strength; by default 20 networks, 5 parents, strength 0.1.
         initial_params: start from mutants of these instead of random networks.
         progress: show a progress bar on stderr.
+        checkpoint: a file to keep what is reached, and to go on from: see `lateral.Checkpoint`.
+        callback: called with the `Training` after each chunk; training ends when it returns something true.
         **settings_: settings of `EvolutionPlan` (`n_generations`, `n_final`, `chunk_size`) and of the strategy.
 
     Returns:
         A `Run` whose history holds, for each generation, the `objective` of the best network and the
         `mean_objective` of all, and `utility` and `alternation` of the best; all at `model.n_replicates`, hence biased
         upward.
+
+    Raises:
+        TrainingInterrupted: at Ctrl-C; its `run` is the run so far.
     """
     model = Model() if model is None else check_model(model)
     strategy = EvolutionStrategy() if strategy is None else strategy
@@ -185,12 +196,22 @@ def train_evolution(
     init_key, run_key, final_key = jax.random.split(check_key(key), 3)
     state = strategy.init(model.network, init_key, initial_params)
     training = Training(strategy, model, state, run_key)
-    advance_to(training, plan.n_generations, chunk_size=plan.chunk_size, progress=progress)
-    state = training.state
+    identity = identity_of("evolution", model, key, initial_params, recorded(strategy) | recorded(plan))
+    kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
+    with Watch(plan.n_generations, "generation", identity, model, **kept) as watch:
+        if watch.finished is not None:
+            return watch.finished
+        advance_to(training, plan.n_generations, watch=watch, chunk_size=plan.chunk_size)
+        return watch.finish(_best_parent(training, plan, final_key))
+
+
+def _best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
+    """The best of the last parents, all scored once more, with the history of them all."""
+    state, strategy = training.state, training.algorithm
     parents = jax.tree.map(lambda x: x[jnp.argsort(-state.fitness)[: strategy.n_parents]], state.population)
-    final = model.changed(n_replicates=plan.n_final)
-    scores, _ = population_fitness(parents, final, final_key)
-    work = training.n_done * strategy.work(model) + strategy.n_parents * final.cell_updates
+    final = training.model.changed(n_replicates=plan.n_final)
+    scores, _ = population_fitness(parents, final, key)
+    work = training.n_done * strategy.work(training.model) + strategy.n_parents * final.cell_updates
     best = jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
     return training.run(recorded(plan) | {"cell_updates": work}, params=best)
 

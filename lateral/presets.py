@@ -96,7 +96,7 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     hidden_dims = changes.pop("hidden_dims", None)
     network = _network(method, name, hidden_dims, changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE))
     of_model = {setting: changes.pop(setting) for setting in setting_names(Model) if setting in changes}
-    known = {"strategy", "initial_params", "progress", "warn", *(n for c in _SETTINGS[train] for n in setting_names(c))}
+    known = {"strategy", "initial_params", "progress", *(n for c in _SETTINGS[train] for n in setting_names(c))}
     if unknown := changes.keys() - known:
         raise ValueError(f"{train.__name__}, which the preset {name!r} is for, has no setting {min(unknown)!r}")
     of_model = {"network": network} | of_model

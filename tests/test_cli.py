@@ -107,7 +107,8 @@ def test_a_warm_start_takes_the_parameters_or_a_fit_where_the_network_is_another
     assert status == 0, stderr
     assert json.loads(stdout)["initial"] == str(run_file)
     jax.tree.map(np.testing.assert_array_equal, lateral.load_run(out).initial_params, before.params)
-    status, _, stderr = run_cli("train", "score", "--out", out, "--initial", run_file, *length, *SMALL[:-2])
+    again = ["--fresh", "--initial", run_file]
+    status, _, stderr = run_cli("train", "score", "--out", out, *again, *length, *SMALL[:-2])
     assert status == 0, stderr
     run, x = lateral.load_run(out), np.linspace(0.0, 1.0, 33)
     odd_part = (before.regulatory_function(x) - before.regulatory_function(1.0 - x)) / 2.0

@@ -7,25 +7,27 @@ random in a step depends on the key and the number of the step alone.
 """
 
 from collections.abc import Callable, Mapping
+from os import PathLike
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from tqdm.auto import tqdm
 
 from lateral.checks import check_key, check_size
-from lateral.evaluation import merit
 from lateral.fields import recorded, setting_names
 from lateral.model import Model, check_model
 from lateral.network import initial_parameters
 from lateral.runs import Run
 from lateral.static import as_floats
+from lateral.training.checkpoint import Checkpoint, identity_of
+from lateral.training.fresh import Checks
+from lateral.training.watch import Watch
 
 __all__ = [
     "Algorithm",
-    "Checks",
+    "At",
     "Training",
     "TrainingDiverged",
     "advance_to",
@@ -81,12 +83,24 @@ class TrainingDiverged(FloatingPointError):
         return self.args[0]
 
 
-class _At(NamedTuple):
-    """Where a training stands: kept together, so that an interruption leaves all of it or the one before."""
+class At(NamedTuple):
+    """Where a training stands: kept together, so that an interruption leaves all of it or the one before.
 
-    carry: tuple  # state, the state before the last good step, whether the last step was good
+    Attributes:
+        carry: the state, the state before the last good step, and whether the last step was good.
+        n_done: steps so far.
+        records: what each chunk recorded.
+    """
+
+    carry: tuple
     n_done: int
     records: tuple[dict[str, np.ndarray], ...]
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """What was recorded, one number for each step."""
+        records = self.records
+        return {name: np.concatenate([record[name] for record in records]) for name in records[0]} if records else {}
 
 
 class Training:
@@ -95,27 +109,28 @@ class Training:
     Attributes:
         algorithm, model: what trains what.
         initial_params: where it started.
+        at: where it stands.
     """
 
     def __init__(self, algorithm: Algorithm, model: Model, state: Any, key: Array):
         self.algorithm, self.model, self._key = algorithm, model, key
-        self._at = _At((state, state, jnp.array(True)), 0, ())
+        self.at = At((state, state, jnp.array(True)), 0, ())
         self.initial_params = algorithm.params(state)
 
     @property
     def n_done(self) -> int:
         """Steps so far."""
-        return self._at.n_done
+        return self.at.n_done
 
     @property
     def finite(self) -> bool:
         """Whether the last step was finite; a training in which it was not goes no further."""
-        return bool(self._at.carry[2])
+        return bool(self.at.carry[2])
 
     @property
     def state(self) -> Any:
         """The state of the algorithm after the last step that was finite."""
-        return self._at.carry[0]
+        return self.at.carry[0]
 
     @property
     def params(self) -> Any:
@@ -124,14 +139,17 @@ class Training:
         After a step that was not finite those of the step before the last good one: the step that led to the
         parameters that failed was finite itself, and may be at fault.
         """
-        state, before, _ = self._at.carry
+        state, before, _ = self.at.carry
         return self.algorithm.params(state if self.finite else before)
 
     @property
     def history(self) -> dict[str, np.ndarray]:
         """What was recorded, one number for each step."""
-        records = self._at.records
-        return {name: np.concatenate([record[name] for record in records]) for name in records[0]} if records else {}
+        return self.at.history
+
+    def take_up(self, carry: tuple, n_done: int, history: dict[str, np.ndarray]) -> None:
+        """Go on from where a training of the same kind stood."""
+        self.at = At(carry, n_done, (history,) if n_done else ())
 
     def run(self, settings: dict[str, Any], *, params: Any = None, model: Model | None = None) -> Run:
         """What has come out so far.
@@ -159,7 +177,7 @@ class Training:
             numbers: for settings of the algorithm or the model, one value for each step; they are recorded too.
             chunk_size: the call is compiled once for so many steps, of which some may be left out.
         """
-        at = self._at
+        at = self.at
         padded = {name: np.resize(np.asarray(values, np.float32), chunk_size) for name, values in numbers.items()}
         steps = np.full(chunk_size, SKIP, np.int32)
         steps[:n_steps] = np.arange(at.n_done, at.n_done + n_steps)
@@ -167,7 +185,7 @@ class Training:
         good = np.asarray(record.pop("good"))
         record = {name: np.asarray(values)[good] for name, values in record.items()}
         n_good = int(good.sum())
-        self._at = _At(carry, at.n_done + n_good, (*at.records, record))
+        self.at = At(carry, at.n_done + n_good, (*at.records, record))
         return n_good
 
 
@@ -198,65 +216,38 @@ def run_chunk(carry, algorithm, model, key, numbers):
     return jax.lax.scan(lambda carry, now: jax.lax.cond(active(carry, now), one_step, skip, carry, now), carry, numbers)
 
 
-class Checks:
-    """Parameters scored on fresh replicates on the way, of which the best are kept.
-
-    Args:
-        score: from parameters to their objective at the time step and at a quarter of it.
-        every: check after every so many steps and at the end.
-        patience: stop when so many checks in a row brought nothing better; None for never.
-    """
-
-    def __init__(self, score: Callable[[Any], tuple[float, float]], every: int, patience: int | None = None):
-        self.score, self.every, self.patience = score, every, patience
-        self.done: list[tuple[float, float]] = []
-        self.best: int | None = None
-        self.best_params: Any = None
-
-    def check(self, params: Any) -> bool:
-        """Score parameters; whether to go on."""
-        self.done.append(tuple(float(value) for value in self.score(params)))
-        if self.best is None or merit(self.done[-1]) > merit(self.done[self.best]):
-            self.best, self.best_params = len(self.done) - 1, params
-            return True
-        return self.patience is None or len(self.done) - 1 - self.best < self.patience
-
-    @property
-    def fresh_objective(self) -> tuple[float, float] | None:
-        """The objective of the best parameters."""
-        return None if self.best is None else self.done[self.best]
-
-
 def advance_to(
     training: Training,
     n_steps: int,
     *,
+    watch: Watch,
+    part: str = "training",
+    so_far: Callable[[], Run] | None = None,
     numbers: Callable[[np.ndarray], Mapping[str, np.ndarray]] = lambda steps: {},
     chunk_size: int = 25,
     checks: Checks | None = None,
-    progress: bool = False,
 ) -> None:
-    """Train until `n_steps` are done, a step is not finite, or the checks have had enough.
+    """Train until `n_steps` are done, a step is not finite, the checks have had enough, or the callback has.
 
     Args:
+        watch: what goes on beside; it may take the training up where a checkpoint left it.
+        part: the name of this training among those that `watch` has in hand.
+        so_far: the run so far, that of the training by default.
         numbers: from the numbers of some steps to what `Training.advance` takes for them.
         chunk_size: steps of a jitted call; only the progress bar sees it.
-        progress: show a progress bar on stderr.
     """
     chunk_size = min(chunk_size, n_steps)
-    with tqdm(total=n_steps, unit=training.algorithm.unit, disable=not progress, initial=training.n_done) as bar:
-        while training.n_done < n_steps:
-            steps = np.arange(training.n_done, min(training.n_done + chunk_size, n_steps))
-            bar.update(training.advance(len(steps), numbers(steps), chunk_size))
-            if not training.finite:
-                return
-            ended = training.n_done == n_steps
-            if (
-                checks is not None
-                and (ended or training.n_done % checks.every == 0)
-                and not checks.check(training.params)
-            ):
-                return
+    ended = watch.begin(part, training, checks, so_far or (lambda: training.run({})))
+    while not ended and training.finite and training.n_done < n_steps:
+        watch.check_halt()
+        # Chunks end at multiples of their size, also after an interruption: what is checked must not depend on it.
+        stop = min((training.n_done // chunk_size + 1) * chunk_size, n_steps)
+        steps = np.arange(training.n_done, stop)
+        training.advance(len(steps), numbers(steps), chunk_size)
+        if training.finite and checks is not None and (stop == n_steps or stop % checks.every == 0):
+            ended = not checks.check(training.params)
+        ended = not watch.after_chunk(part) or ended
+    watch.end(part)
 
 
 def first_parameters(network: Any, key: Array, params: Any = None) -> Any:
@@ -273,6 +264,8 @@ def train(
     initial_params: Any = None,
     chunk_size: int = 25,
     progress: bool = False,
+    checkpoint: str | PathLike | Checkpoint | None = None,
+    callback: Callable[[Training], Any] | None = None,
 ) -> Run:
     """Train by any algorithm, one of one's own too, and return what its last state stands for.
 
@@ -284,21 +277,30 @@ def train(
         initial_params: start from these instead of `network.init`.
         chunk_size: steps of a jitted call.
         progress: show a progress bar on stderr.
+        checkpoint: a file to keep what is reached, and to go on from: see `Checkpoint`.
+        callback: called with the `Training` after each chunk; training ends when it returns something true.
 
     Raises:
         TrainingDiverged: when a step is not finite; its `run` holds the last good parameters.
+        TrainingInterrupted: at Ctrl-C; its `run` is the run so far.
     """
     n_steps, chunk_size = check_size("n_steps", n_steps), check_size("chunk_size", chunk_size)
     init_key, run_key = jax.random.split(check_key(key))
     state = algorithm.init(check_model(model).network, init_key, initial_params)
     training = Training(algorithm, model, state, run_key)
-    advance_to(training, n_steps, chunk_size=chunk_size, progress=progress)
-    run = training.run({f"n_{algorithm.unit}s": n_steps})
-    if not training.finite:
-        raise TrainingDiverged(
-            f"not finite at {algorithm.unit} {training.n_done} of {n_steps}; the last good parameters are in the "
-            "exception's .run",
-            run,
-            training.n_done,
-        )
-    return run
+    length = {f"n_{algorithm.unit}s": n_steps}
+    identity = identity_of(algorithm.method, model, key, initial_params, recorded(algorithm) | length)
+    kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
+    with Watch(n_steps, algorithm.unit, identity, model, **kept) as watch:
+        if watch.finished is not None:
+            return watch.finished
+        advance_to(training, n_steps, watch=watch, chunk_size=chunk_size)
+        run = training.run(length)
+        if not training.finite:
+            raise TrainingDiverged(
+                f"not finite at {algorithm.unit} {training.n_done} of {n_steps}; the last good parameters are in the "
+                "exception's .run",
+                run,
+                training.n_done,
+            )
+        return watch.finish(run)

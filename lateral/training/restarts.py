@@ -22,7 +22,8 @@ among the cores of a CPU.
 import dataclasses
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from os import PathLike
 from typing import Any
 
 import jax
@@ -30,9 +31,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array
-from tqdm.auto import tqdm
 
-from lateral.backprop import train_backprop
+from lateral.backprop import descend
 from lateral.checks import check_key, check_size
 from lateral.evaluation import merit, warn_of_time_step
 from lateral.evolution import population_fitness
@@ -40,15 +40,20 @@ from lateral.fields import choice, documented, number, recorded, settings, size,
 from lateral.model import Model, check_model
 from lateral.network import RBFNetwork, initial_parameters
 from lateral.runs import Run
-from lateral.training.driver import TrainingDiverged
+from lateral.training.checkpoint import Checkpoint, identity_of
+from lateral.training.descent import GradientDescent
+from lateral.training.driver import Training, TrainingDiverged
 from lateral.training.estimators import Score, check_estimator
 from lateral.training.schedule import NOISE_CURRICULA, Plan, check_training_steps
+from lateral.training.watch import Watch
 
 __all__ = ["B2", "Restarts", "best_candidates", "train_restarts"]
 
 # Gradients shrink tenfold once a slope is climbed: 1,000 epochs would be too long a memory.
 B2 = 0.99
-CHUNK = 50  # epochs of a jitted call: one compilation for all
+CHUNK = 25  # epochs of a jitted call: one compilation for all
+MOMENT = 0.1  # seconds between two looks at threads that train
+PATIENCE = 1.5  # seconds that an interruption waits for their chunks to end
 
 
 @settings
@@ -90,35 +95,47 @@ class Restarts:
     def check_together(self):
         check_size("n_candidates", self.n_candidates, self.n_restarts)
 
-    def exploration(self) -> dict[str, Any]:
-        """Settings of `train_backprop` for each restart."""
-        return self._common() | {
-            "n_epochs": self.n_exploration,
-            "learning_rate": self.exploration_rate,
-            "noise_curriculum": self.exploration_noise,
-            "dt_cycle": self.dt_cycle,
-            "check_every": self.n_exploration,
-        }
+    def exploration(self) -> tuple[Plan, GradientDescent]:
+        """How each restart is trained."""
+        plan = Plan(
+            n_epochs=self.n_exploration,
+            learning_rate=self.exploration_rate,
+            noise_curriculum=self.exploration_noise,
+            dt_cycle=self.dt_cycle,
+            check_every=self.n_exploration,
+            n_fresh=self.n_fresh,
+            chunk_size=CHUNK,
+        )
+        return plan, self._descent()
 
-    def refinement(self, model: Model) -> dict[str, Any]:
-        """Settings of `train_backprop` for each survivor."""
+    def refinement(self, model: Model) -> tuple[Plan, GradientDescent]:
+        """How each survivor is trained."""
         half = max(1, model.n_steps // 2)
-        return self._common() | {
-            "n_epochs": self.n_epochs,
-            "learning_rate": optax.cosine_decay_schedule(self.learning_rate, self.n_epochs, alpha=0.03),
-            "noise_curriculum": self.training_noise,
-            "n_training_steps": check_training_steps(self.n_training_steps, model, half),
-            "check_every": self.check_every,
-        }
+        plan = Plan(
+            n_epochs=self.n_epochs,
+            learning_rate=optax.cosine_decay_schedule(self.learning_rate, self.n_epochs, alpha=0.03),
+            noise_curriculum=self.training_noise,
+            n_training_steps=check_training_steps(self.n_training_steps, model, half),
+            check_every=self.check_every,
+            n_fresh=self.n_fresh,
+            chunk_size=CHUNK,
+        )
+        return plan, self._descent()
 
-    def _common(self):
-        kept = {name: getattr(self, name) for name in ("gradient", "clip_norm", "n_fresh")}
-        return kept | {"b2": B2, "chunk_size": CHUNK, "warn": False}
+    def _descent(self):
+        return GradientDescent(gradient=self.gradient, clip_norm=self.clip_norm, b2=B2)
 
 
 @documented(Restarts)
 def train_restarts(
-    model: Model | None = None, *, key: Array, initial_params: Any = None, progress: bool = False, **settings: Any
+    model: Model | None = None,
+    *,
+    key: Array,
+    initial_params: Any = None,
+    progress: bool = False,
+    checkpoint: str | PathLike | Checkpoint | None = None,
+    callback: Callable[[Training], Any] | None = None,
+    **settings: Any,
 ) -> Run:
     """Train by gradient from several random networks at once and return the best.
 
@@ -130,6 +147,9 @@ def train_restarts(
         key: random key; the same key gives the same run, whatever the number of threads.
         initial_params: a warm start from these instead of random networks: one restart, no candidates.
         progress: show a progress bar on stderr.
+        checkpoint: a file to keep what is reached, and to go on from: see `lateral.Checkpoint`.
+        callback: called with the `Training` of a network after each of its chunks, one call at a time; what it returns
+            ends the training of that network if it is true.
         **settings: settings of `lateral.training.restarts.Restarts`.
 
     Returns:
@@ -141,6 +161,7 @@ def train_restarts(
 
     Raises:
         TrainingDiverged: when no restart stayed finite.
+        TrainingInterrupted: at Ctrl-C; its `run` is the best so far.
 
     Warns:
         TimeStepWarning: if the objective of the result changes by more than 0.02 at a quarter of the time step.
@@ -149,35 +170,44 @@ def train_restarts(
     if initial_params is not None:
         settings |= {"n_restarts": 1, "n_candidates": 1}
     (plan,) = sort_settings(settings, Restarts(), of="train_restarts")
+    method = plan.exploration()[1].method
+    identity = identity_of(method, model, key, initial_params, recorded(plan))
+    n_all = plan.n_restarts * plan.n_exploration + min(plan.n_survivors, plan.n_restarts) * plan.n_epochs
+    kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
+    with Watch(n_all, "epoch", identity, model, **kept) as watch:
+        run = watch.finished
+        if run is None:
+            run = watch.finish(_explore_and_refine(model, plan, watch, check_key(key), initial_params))
+    warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
+    return run
+
+
+def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, initial_params: Any) -> Run:
     n_survivors = min(plan.n_survivors, plan.n_restarts)
     exploration, refinement = plan.exploration(), plan.refinement(model)
     network = model.network
     smooth = model.changed(network=network.smoothed() if hasattr(network, "smoothed") else network)
-    candidate_key, *keys = jax.random.split(check_key(key), 1 + plan.n_restarts + n_survivors)
+    candidate_key, *keys = jax.random.split(key, 1 + plan.n_restarts + n_survivors)
     if initial_params is None:
         starts, candidates, work = best_candidates(model, candidate_key, plan.n_candidates, plan.n_restarts)
     else:
         starts, candidates, work = [initial_params], None, 0
 
-    n_all = plan.n_restarts * plan.n_exploration + n_survivors * plan.n_epochs
-    with tqdm(total=n_all, unit="epoch", disable=not progress) as bar:
-        explored_from = [_converted(start, network, smooth.network) for start in starts]
-        outcomes = _train_all(explored_from, keys[: plan.n_restarts], smooth, exploration, plan.n_threads, bar)
-        explored = [(run, start) for run, start in zip(outcomes, starts, strict=True) if isinstance(run, Run)]
-        explored.sort(key=lambda of_one: _merit(of_one[0]), reverse=True)
-        if not explored:
-            raise outcomes[0]
-        survivors = explored[:n_survivors]
-        refined_from = [_converted(run.params, smooth.network, network) for run, _ in survivors]
-        refined = _train_all(refined_from, keys[plan.n_restarts :], model, refinement, plan.n_threads, bar)
+    explored_from = [_converted(start, network, smooth.network) for start in starts]
+    outcomes = _train_all("explored", explored_from, keys[: plan.n_restarts], smooth, exploration, plan, watch)
+    explored = [(run, start) for run, start in zip(outcomes, starts, strict=True) if isinstance(run, Run)]
+    explored.sort(key=lambda of_one: _merit(of_one[0]), reverse=True)
+    if not explored:
+        raise outcomes[0]
+    survivors = explored[:n_survivors]
+    refined_from = [_converted(run.params, smooth.network, network) for run, _ in survivors]
+    refined = _train_all("refined", refined_from, keys[plan.n_restarts :], model, refinement, plan, watch)
 
     work += sum(_work(outcome) for outcome in [*outcomes, *refined])
-    kept = recorded(plan) | {"n_training_steps": refinement["n_training_steps"], "candidates": candidates}
+    kept = recorded(plan) | {"n_training_steps": refinement[0].n_training_steps, "candidates": candidates}
     kept |= {"n_candidates": 0 if candidates is None else plan.n_candidates, "n_survivors": n_survivors}
     kept |= {"restarts": [run.settings["fresh_objective"] for run, _ in explored], "cell_updates": work}
-    run = _best_line(survivors, refined, kept)
-    warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
-    return run
+    return _best_line(survivors, refined, kept)
 
 
 def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) -> tuple[list, list[float], int]:
@@ -200,24 +230,42 @@ def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) ->
     return [jax.tree.map(lambda x, i=i: x[i], few) for i in range(n_best)], summary, work
 
 
-def _train_all(starts, keys, model, settings, n_threads, bar) -> list[Run | TrainingDiverged]:
+def _train_all(name, starts, keys, model, how, plan, watch) -> list[Run | TrainingDiverged]:
     """What became of each start."""
     x64 = jax.config.jax_enable_x64  # as a context it holds in this thread only
 
-    def train(start, key):
+    def train(number, start, key):
         try:
             with jax.enable_x64(x64):
-                run = train_backprop(model, key=key, initial_params=start, **settings)
+                return descend(model, *how, watch, key=key, initial_params=start, part=f"{name} {number}")
         except TrainingDiverged as error:
-            run = error
-        bar.update(settings["n_epochs"])
-        return run
+            return error
 
-    n_threads = n_threads or os.cpu_count() or 1
+    n_threads = plan.n_threads or os.cpu_count() or 1
     if n_threads == 1:
-        return list(map(train, starts, keys))
-    with ThreadPoolExecutor(min(n_threads, len(starts))) as pool:
-        return list(pool.map(train, starts, keys))
+        return [train(number, start, key) for number, (start, key) in enumerate(zip(starts, keys, strict=True))]
+    pool = ThreadPoolExecutor(min(n_threads, len(starts)))
+    try:
+        trained = [pool.submit(train, *of_one) for of_one in zip(range(len(starts)), starts, keys, strict=True)]
+        _wait_for(trained, watch)
+        return [future.result() for future in trained]
+    except BaseException:
+        watch.halt()
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait(trained, PATIENCE)  # a chunk ends soon, a compilation may not: it ends its thread later
+        raise
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _wait_for(trained: list[Future], watch: Watch) -> None:
+    """Wait until all have ended or one has failed; this thread draws the progress of all."""
+    waiting = set(trained)
+    while waiting:
+        ended, waiting = wait(waiting, MOMENT, return_when="FIRST_EXCEPTION")
+        watch.draw()
+        for future in ended:
+            future.result()
 
 
 def _best_line(survivors, refined, kept: dict[str, Any]) -> Run:

@@ -14,6 +14,7 @@ advanced a few epochs at a time:
 How the epochs are cut into chunks changes nothing: the noise of an epoch depends on the key and its number alone.
 """
 
+from os import PathLike
 from typing import Any
 
 import jax
@@ -22,15 +23,18 @@ from jaxtyping import Array
 
 from lateral.checks import check_choice, check_key, check_number, check_size
 from lateral.evolution import EvolutionStrategy
+from lateral.fields import recorded
 from lateral.model import Model, check_model
 from lateral.network import RegulatoryFunction
 from lateral.runs import Run
 from lateral.static import as_floats
+from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.descent import GradientDescent
 from lateral.training.driver import Algorithm, Training, TrainingDiverged
 from lateral.training.estimators import ESTIMATORS
 from lateral.training.restarts import B2, best_candidates
 from lateral.training.score import require_noise
+from lateral.training.watch import Watch
 
 __all__ = ["ALGORITHMS", "CHUNK", "SESSION_METHODS", "TrainingSession"]
 
@@ -55,6 +59,8 @@ class TrainingSession:
             own the setting that it calls `steered`. May be changed. None: 0.1, or what the algorithm has.
         n_candidates: random networks of which the best, on 64 replicates, is the start; 1 takes any.
         initial_params: start from these instead.
+        checkpoint: a file to keep what is reached, and to go on from, also at the learning rate and noise of then:
+            see `lateral.Checkpoint`.
 
     Attributes:
         algorithm: what trains.
@@ -75,6 +81,7 @@ class TrainingSession:
         learning_rate: float | None = None,
         n_candidates: int = 64,
         initial_params: Any = None,
+        checkpoint: str | PathLike | Checkpoint | None = None,
     ):
         own = hasattr(method, "step")
         self.algorithm: Algorithm = method if own else ALGORITHMS[check_choice("method", method, ALGORITHMS)]()
@@ -83,11 +90,18 @@ class TrainingSession:
         self.model = Model() if model is None else check_model(model)
         n_candidates = check_size("n_candidates", n_candidates)
         self.learning_rate, self.noise_strength = learning_rate, self.model.noise_strength
+        settings = recorded(self.algorithm) | {"learning_rate": float(learning_rate), "n_candidates": n_candidates}
+        identity = identity_of(self.algorithm.method, self.model, key, initial_params, settings)
+        self._watch = Watch(0, self.algorithm.unit, identity, self.model, checkpoint=checkpoint)
         start_key, run_key = jax.random.split(check_key(key))
         if initial_params is None:
             initial_params = best_candidates(self.model, start_key, n_candidates, 1)[0][0]
         state = self.algorithm.init(self.model.network, jax.random.fold_in(start_key, 1), as_floats(initial_params))
         self._training = Training(self.algorithm, self.model, state, run_key)
+        self._watch.begin("session", self._training, None, self.run)
+        if self.n_done:
+            last = {name: values[-1] for name, values in self.history.items()}
+            self.learning_rate, self.noise_strength = last[self.algorithm.steered], last["noise_strength"]
 
     @property
     def learning_rate(self) -> float:
@@ -134,17 +148,24 @@ class TrainingSession:
             TrainingDiverged: when loss or gradient is no longer finite; the parameters stay the last good ones.
         """
         last = self.n_done + check_size("n_epochs", n_epochs)
-        while self.n_done < last:
-            n = min(CHUNK, last - self.n_done)
-            numbers = {self.algorithm.steered: self.learning_rate, "noise_strength": self.noise_strength}
-            self._training.advance(n, {name: np.full(n, value) for name, value in numbers.items()}, CHUNK)
-            if not self._training.finite:
-                raise TrainingDiverged(
-                    f"loss or gradient not finite at epoch {self.n_done + 1}: lower the learning rate, or bound the "
-                    "network with max_rate; the last good parameters are kept",
-                    self.run(),
-                    self.n_done,
-                )
+        try:
+            while self.n_done < last:
+                self._chunk(min(CHUNK, last - self.n_done))
+        except BaseException:
+            self._watch.write()
+            raise
+
+    def _chunk(self, n_epochs: int) -> None:
+        numbers = {self.algorithm.steered: self.learning_rate, "noise_strength": self.noise_strength}
+        self._training.advance(n_epochs, {name: np.full(n_epochs, value) for name, value in numbers.items()}, CHUNK)
+        self._watch.after_chunk("session")
+        if not self._training.finite:
+            raise TrainingDiverged(
+                f"loss or gradient not finite at epoch {self.n_done + 1}: lower the learning rate, or bound the "
+                "network with max_rate; the last good parameters are kept",
+                self.run(),
+                self.n_done,
+            )
 
     def run(self) -> Run:
         """What has come out so far, as a `Run` to evaluate or save. Its noise is that of now."""

@@ -1,0 +1,279 @@
+"""What goes on beside a training, between two of its chunks: progress, a callback, checkpoints, interruption.
+
+A training consists of *parts*, each advanced by a driver of its own: one for most, one for each network of a training
+with restarts. The watch knows where each part stands. Now and then it writes that down, so that the same call, made
+again after an interruption, goes on from there and ends, bit for bit, where it would have ended.
+"""
+
+import dataclasses
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from lateral.evaluation import merit
+from lateral.runs import Run, load_progress, save_run
+from lateral.storage.files import check_writable
+from lateral.training.checkpoint import Checkpoint, check_checkpoint, differences, packed, take_up
+
+__all__ = ["TrainingInterrupted", "Watch"]
+
+SHOWN = 3  # differences that a message names
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was interrupted; nothing is lost.
+
+    Attributes:
+        run: the `Run` so far.
+        path: the checkpoint from which the same call goes on, or None.
+    """
+
+    def __init__(self, message: str, run: Run, path: Path | None = None):
+        super().__init__(message, run, path)
+        self.run = run
+        self.path = path
+
+    def __str__(self):
+        return self.args[0]
+
+
+class _Part(NamedTuple):
+    """One training and how far it had come when a chunk, and the check after it, had ended."""
+
+    training: Any
+    checks: Any
+    so_far: Callable[[], Run]
+    at: Any
+    checks_at: Any
+    ended: bool = False
+
+    @property
+    def merit(self) -> float:
+        objective = None if self.checks is None else self.checks.fresh_objective
+        return -np.inf if objective is None else float(merit(objective))
+
+
+class Watch:
+    """The parts of one training, from its first chunk to its end; a context manager around them.
+
+    Args:
+        total: steps of all parts together.
+        unit: what a step is called.
+        identity: what makes it the same training: method, model, settings, key, start.
+        model: the model, for the objects of the user's own in it.
+        checkpoint: see `Checkpoint`.
+        callback: called with the `Training` of a part after each of its chunks, one call at a time; what it returns
+            ends the part if it is true.
+        progress: show a progress bar on stderr. It is drawn by this thread alone, and never fails.
+
+    Attributes:
+        finished: the run that had come out before, where the checkpoint is that of a finished training.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        unit: str,
+        identity: dict[str, Any],
+        model: Any,
+        *,
+        checkpoint: str | os.PathLike | Checkpoint | None = None,
+        callback: Callable[[Any], Any] | None = None,
+        progress: bool = False,
+    ):
+        if callback is not None and not callable(callback):
+            raise ValueError(f"callback must be a function of the training, got {callback!r}")
+        self._checkpoint, self._identity, self._callback = check_checkpoint(checkpoint), identity, callback
+        self._parts: dict[str, _Part] = {}
+        self._lock, self._halt = threading.RLock(), threading.Event()
+        self._written, self._took = -np.inf, 0.0
+        self._kept: tuple[dict, dict[str, np.ndarray]] = ({}, {})
+        self.finished: Run | None = None
+        if self._checkpoint is not None:
+            self._open(model)
+        self._bar = _Bar(total, unit, progress)
+        self.total, self.unit = total, unit
+
+    @property
+    def path(self) -> Path | None:
+        return None if self._checkpoint is None else Path(self._checkpoint.path)
+
+    @property
+    def n_done(self) -> int:
+        """Steps of all parts so far."""
+        return sum(part.at.n_done for part in self._parts.values())
+
+    def run(self) -> Run | None:
+        """The best that has come out so far."""
+        with self._lock:
+            parts = list(self._parts.values())
+        return max(reversed(parts), key=lambda part: part.merit).so_far() if parts else None
+
+    def begin(self, name: str, training: Any, checks: Any, so_far: Callable[[], Run]) -> bool:
+        """Take a part up where the checkpoint left it; whether it had ended there."""
+        kept, arrays = self._kept
+        ended = False
+        if name in kept:
+            own = {key.removeprefix(f"{name}/"): x for key, x in arrays.items() if key.startswith(f"{name}/")}
+            ended = take_up(training, checks, kept[name], own, self.path)
+        with self._lock:
+            self._parts[name] = _Part(training, checks, so_far, training.at, _at(checks), ended)
+        self._bar.count(training.n_done)
+        return ended
+
+    def after_chunk(self, name: str) -> bool:
+        """Note where a part stands, and tell whoever wants to know; whether to go on."""
+        with self._lock:
+            part = self._parts[name]
+            before, at = part.at.n_done, part.training.at
+            self._parts[name] = part._replace(at=at, checks_at=_at(part.checks))
+            self._bar.count(at.n_done - before)
+            stop = self._callback is not None and bool(self._callback(part.training))
+            if self._due():
+                self.write()
+        self.check_halt()
+        return not stop
+
+    def end(self, name: str) -> None:
+        """A part goes no further."""
+        with self._lock:
+            part = self._parts[name]
+            self._parts[name] = part._replace(at=part.training.at, checks_at=_at(part.checks), ended=True)
+            self.write()  # what follows may compile for long
+
+    def draw(self) -> None:
+        """Bring the progress bar up to date, while other threads train."""
+        self._bar.draw()
+
+    def halt(self) -> None:
+        """All parts stop after their chunks."""
+        self._halt.set()
+
+    def check_halt(self) -> None:
+        """Where parts are to stop, stop this one."""
+        if self._halt.is_set():
+            raise KeyboardInterrupt
+
+    def write(self) -> None:
+        """Write the checkpoint. Where that fails, training goes on, and whoever trains is told."""
+        if self._checkpoint is None or not self._parts:
+            return
+        clock = time.monotonic()
+        with self._lock:
+            progress = packed(self._parts)
+            run = dataclasses.replace(self.run(), finished=False, **self._marks())
+        try:
+            save_run(self._checkpoint.path, run, progress)
+        except OSError as error:
+            warnings.warn(f"the checkpoint was not written, training goes on: {error}", RuntimeWarning, stacklevel=2)
+        self._written = time.monotonic()
+        self._took = self._written - clock
+
+    def finish(self, run: Run) -> Run:
+        """The finished run, with which the checkpoint ends."""
+        if self._checkpoint is not None:
+            run = dataclasses.replace(run, finished=True, **self._marks())
+            try:
+                save_run(self._checkpoint.path, run)
+            except OSError as error:  # it is returned: nothing is lost
+                message = f"the finished run was not written, save it elsewhere: {error}"
+                warnings.warn(message, RuntimeWarning, stacklevel=4)
+        return run
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._bar.close()
+        if error is None:
+            return
+        self.halt()
+        self.write()
+        run = self.run()
+        if isinstance(getattr(error, "run", None), Run) and self._checkpoint is not None:
+            error.run = dataclasses.replace(error.run, finished=False, **self._marks())
+        if not isinstance(error, KeyboardInterrupt) or run is None:
+            return
+        run = dataclasses.replace(run, finished=False)
+        where = f"{self.unit} {self.n_done} of {self.total}"
+        if self.path is None:
+            how = "the exception's .run is the run so far (here `import sys; sys.last_value.run`); with checkpoint=PATH"
+            raise TrainingInterrupted(f"interrupted at {where}: {how} the same call would go on", run) from None
+        raise TrainingInterrupted(
+            f"interrupted at {where}: {self.path} keeps it, the same call goes on", run, self.path
+        )
+
+    def _open(self, model) -> None:
+        path = self.path
+        check_writable(path, "checkpoint")
+        if self._checkpoint.fresh or not path.exists():
+            return
+        own = {name: getattr(model, name) for name in ("network", "geometry", "objective", "relaxation", "engine")}
+        run, kept, arrays = load_progress(path, **own)
+        if different := differences(run.identity, self._identity):
+            more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+            what = "; ".join(different[:SHOWN]) + more if run.identity else "it was saved without `checkpoint`"
+            raise ValueError(
+                f"{path} is of another training: {what}. Take another file, or start anew: --fresh, "
+                "Checkpoint(path, fresh=True)"
+            )
+        if run.finished:
+            self.finished = dataclasses.replace(run, model=model)
+            return
+        now = Run(method="", params=None, model=model)
+        if changed := differences(run.versions | run.platform, now.versions | now.platform):
+            message = f"{path} was begun elsewhere, the last digits may differ: {'; '.join(changed)}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        self._kept = (kept or {}, arrays)
+
+    def _due(self) -> bool:
+        # Never more than a fiftieth of the time, however slow the disk.
+        return time.monotonic() - self._written >= max(getattr(self._checkpoint, "seconds", np.inf), 50.0 * self._took)
+
+    def _marks(self) -> dict[str, Any]:
+        seed = self._checkpoint.seed
+        return {"identity": self._identity} | ({} if seed is None else {"seed": seed})
+
+
+class _QuietBar(tqdm):
+    monitor_interval = 0  # no thread of its own
+
+
+class _Bar:
+    """A progress bar that many threads count on, and one draws; a stderr that is full or closed is left alone."""
+
+    def __init__(self, total: int, unit: str, shown: bool):
+        self._thread, self._new, self._bar = threading.get_ident(), 0, None
+        if shown:
+            self._safely(lambda: setattr(self, "_bar", _QuietBar(total=total, unit=unit, miniters=1)))
+
+    def count(self, n: int) -> None:
+        self._new += n
+        self.draw()
+
+    def draw(self) -> None:
+        if self._bar is not None and threading.get_ident() == self._thread and self._new:
+            new, self._new = self._new, 0
+            self._safely(lambda: self._bar.update(new))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self.draw()
+            self._safely(self._bar.close)
+
+    def _safely(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except (OSError, ValueError, AttributeError):  # stderr is full, closed, or not there at all
+            self._bar = None
+
+
+def _at(checks):
+    return None if checks is None else checks.at

@@ -1,0 +1,295 @@
+"""A training that was interrupted goes on from its checkpoint, and ends where it would have ended, bit for bit."""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import lateral
+from lateral import Checkpoint, TrainingInterrupted
+
+pytestmark = pytest.mark.usefixtures("float32")
+
+KEY = jax.random.key(3)
+MODEL = lateral.Model(lateral.RBFNetwork(5), n_replicates=16, n_steps=30, objective="tissue", n_cells=5)
+SHORT = dict(n_epochs=10, chunk_size=2)
+TRAININGS = {
+    "evolution": lambda **kept: lateral.train_evolution(
+        MODEL, key=KEY, n_generations=10, chunk_size=2, population_size=6, n_parents=2, n_final=50, **kept
+    ),
+    "pathwise": lambda **kept: lateral.train_backprop(MODEL, key=KEY, **SHORT, check_every=4, n_fresh=40, **kept),
+    "score": lambda **kept: lateral.train_backprop(MODEL, key=KEY, **SHORT, gradient=lateral.Score(), **kept),
+    "restarts": lambda **kept: lateral.train_restarts(
+        MODEL, key=KEY, n_candidates=6, n_restarts=3, n_exploration=50, n_epochs=50, n_fresh=40, **kept
+    ),
+    "any algorithm": lambda **kept: lateral.train(
+        lateral.EvolutionStrategy(population_size=6, n_parents=2), MODEL, key=KEY, n_steps=10, chunk_size=2, **kept
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    """The outcome of each training, computed once."""
+    done = {}
+
+    def outcome(name):
+        if name not in done:
+            done[name] = TRAININGS[name]()
+        return done[name]
+
+    return outcome
+
+
+@pytest.fixture(autouse=True)
+def no_time_step_warning():
+    with warnings.catch_warnings(action="ignore", category=lateral.TimeStepWarning):
+        yield
+
+
+def assert_same(run, other):
+    jax.tree.map(np.testing.assert_array_equal, run.params, other.params)
+    jax.tree.map(np.testing.assert_array_equal, run.history, other.history)
+    assert json.dumps(run.settings) == json.dumps(other.settings)
+
+
+def interrupt_after(n_chunks):
+    """A callback that presses Ctrl-C."""
+    chunks = []
+
+    def callback(training):
+        chunks.append(training.n_done)
+        if len(chunks) == n_chunks:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_it_goes_on_bit_for_bit_after_interruptions_at_any_chunk(name, tmp_path, uninterrupted):
+    file = tmp_path / "run.npz"
+    for n_chunks in (1, 2, 1):
+        with pytest.raises(TrainingInterrupted, match=r"interrupted at \w+ \d+ of \d+") as caught:
+            TRAININGS[name](checkpoint=Checkpoint(file, seconds=1e-6), callback=interrupt_after(n_chunks))
+        assert not caught.value.run.finished and not lateral.load_run(file).finished
+    assert_same(TRAININGS[name](checkpoint=file), uninterrupted(name))
+    assert lateral.load_run(file).finished
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path, uninterrupted):
+    file = tmp_path / "run.npz"
+    TRAININGS["pathwise"](checkpoint=file)
+    again = TRAININGS["pathwise"](checkpoint=file, callback=lambda training: pytest.fail("it trains"))
+    assert_same(again, uninterrupted("pathwise"))
+
+
+def test_a_checkpoint_of_another_training_is_refused_with_the_difference(tmp_path):
+    file = tmp_path / "run.npz"
+    with pytest.raises(TrainingInterrupted):
+        TRAININGS["pathwise"](checkpoint=file, callback=interrupt_after(1))
+    before = file.read_bytes()
+    others = {
+        "settings.n_epochs is 10 there and 11 here": dict(n_epochs=11),
+        r"settings.learning_rate is 0.001 there and 0.01 here": dict(learning_rate=0.01),
+        "method is 'backprop' there and 'score' here": dict(gradient=lateral.Score()),
+        "key is": dict(key=jax.random.key(4)),
+        "initial_params is None there and '": dict(initial_params=MODEL.network.init(KEY)),
+        "model.tissue.dt is 0.01 there and 0.02 here": dict(model=MODEL.changed(dt=0.02)),
+        "model.network is RBFNetwork there and MLP here": dict(model=MODEL.changed(network=lateral.MLP())),
+    }
+    for message, changes in others.items():
+        settings = dict(model=MODEL, key=KEY, **SHORT, check_every=4, n_fresh=40) | changes
+        with pytest.raises(ValueError, match=message):
+            lateral.train_backprop(checkpoint=file, **settings)
+    assert file.read_bytes() == before
+    anew = lateral.train_backprop(MODEL, key=KEY, n_epochs=2, checkpoint=Checkpoint(file, fresh=True))
+    assert_same(lateral.load_run(file), anew)
+
+
+def test_schedules_are_compared_by_what_they_say(tmp_path):
+    file = tmp_path / "run.npz"
+    train = lambda rate, **kept: lateral.train_backprop(  # noqa: E731
+        MODEL,
+        key=KEY,
+        n_epochs=4,
+        chunk_size=2,
+        learning_rate=lambda epoch: rate / (1 + epoch),
+        checkpoint=file,
+        **kept,
+    )
+    with pytest.raises(TrainingInterrupted):
+        train(0.1, callback=interrupt_after(1))
+    with pytest.raises(ValueError, match=r"settings\.epochs is"):
+        train(0.2)
+    assert len(train(0.1).history["loss"]) == 4
+
+
+def test_what_is_no_run_is_not_replaced(tmp_path):
+    text, saved = tmp_path / "text", tmp_path / "saved.npz"
+    text.write_text("precious")
+    lateral.save_run(saved, lateral.train_backprop(key=KEY, n_epochs=1))
+    with pytest.raises(ValueError, match="not a complete run file"):
+        TRAININGS["pathwise"](checkpoint=text)
+    with pytest.raises(ValueError, match="saved without `checkpoint`"):
+        TRAININGS["pathwise"](checkpoint=saved)
+    assert text.read_text() == "precious"
+
+
+@pytest.mark.parametrize("checkpoint", [3, b"run.npz", ("run.npz",)])
+def test_a_checkpoint_is_a_path(checkpoint):
+    with pytest.raises(ValueError, match="checkpoint must be the path of a file"):
+        TRAININGS["evolution"](checkpoint=checkpoint)
+
+
+def test_bad_settings_of_a_checkpoint_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="seconds must be > 0, got 0"):
+        Checkpoint(tmp_path / "run.npz", seconds=0)
+    with pytest.raises(ValueError, match="callback must be a function"):
+        TRAININGS["evolution"](callback=3)
+
+
+def test_a_callback_sees_each_chunk_and_may_end_the_training():
+    seen = []
+
+    def callback(training):
+        seen.append((training.n_done, len(training.history["utility"])))
+        return training.n_done >= 6
+
+    run = TRAININGS["score"](callback=callback)
+    assert seen == [(2, 2), (4, 4), (6, 6)]
+    assert len(run.history["utility"]) == 6
+
+
+def test_a_disk_that_is_full_does_not_end_the_training(tmp_path, monkeypatch, uninterrupted):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lateral.training.watch.save_run", full)
+    with pytest.warns(RuntimeWarning, match="not written.*No space left on device"):
+        run = TRAININGS["score"](checkpoint=Checkpoint(tmp_path / "run.npz", seconds=1e-6))
+    assert_same(run, uninterrupted("score"))
+
+
+def test_a_diverged_training_diverges_again_from_its_checkpoint(tmp_path, nan_allowed):
+    def train():
+        model = lateral.Model(lateral.MLP(hidden_dims=(3,)), n_replicates=8, n_steps=10)
+        return lateral.train_backprop(
+            model, key=KEY, n_epochs=9, chunk_size=2, learning_rate=1e30, checkpoint=tmp_path / "run.npz"
+        )
+
+    epochs = []
+    for _ in range(2):
+        with pytest.raises(lateral.TrainingDiverged) as caught:
+            train()
+        epochs.append(caught.value.epoch)
+    assert epochs[0] == epochs[1]
+    assert not lateral.load_run(tmp_path / "run.npz").finished
+
+
+@pytest.mark.parametrize("kind", [lateral.TrainingDiverged, TrainingInterrupted])
+def test_exceptions_survive_pickle_and_deepcopy(kind):
+    run = lateral.Run(method="own", params={"a": np.ones(2)}, model=MODEL)
+    error = kind("not finite at epoch 3", run, 3)
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == "not finite at epoch 3" and copy.args[2] == 3
+    assert copy.run.model.n_cells == 5 and copy.run.params["a"].tolist() == [1.0, 1.0]
+
+
+# --- sessions ---
+
+
+def steered(session):
+    session.advance(5)
+    session.learning_rate, session.noise_strength = 0.03, 0.2
+    session.advance(4)
+
+
+@pytest.mark.parametrize("method", ["evolution", "score", "backprop"])
+def test_a_session_goes_on_with_its_learning_rate_and_noise(method, tmp_path):
+    def make(**kept):
+        return lateral.TrainingSession(method, MODEL, key=KEY, n_candidates=4, **kept)
+
+    whole = make()
+    steered(whole)
+    whole.advance(7)
+    first = make(checkpoint=Checkpoint(tmp_path / "run.npz", seconds=1e-6))
+    steered(first)
+    second = make(checkpoint=tmp_path / "run.npz")
+    assert second.n_done == 9
+    assert (second.learning_rate, second.noise_strength) == pytest.approx((0.03, 0.2))
+    second.advance(7)
+    assert second.history == whole.history
+    jax.tree.map(np.testing.assert_array_equal, second.params, whole.params)
+
+
+def test_an_interrupted_session_has_trained_each_epoch_once(monkeypatch):
+    """State, history and count are kept together: an interruption leaves all of them or none."""
+    whole = lateral.TrainingSession("score", MODEL, key=KEY, n_candidates=2)
+    whole.advance(30)
+    session = lateral.TrainingSession("score", MODEL, key=KEY, n_candidates=2)
+    session.advance(1)
+
+    def press(frame, event, arg, count=[0]):  # noqa: B006
+        count[0] += 1
+        if event == "call" and count[0] % 97 == 0 and "lateral" in frame.f_code.co_filename:
+            raise KeyboardInterrupt
+        return None
+
+    pressed = 0
+    while session.n_done < 30:
+        sys.setprofile(press)
+        try:
+            session.advance(min(3, 30 - session.n_done))
+        except KeyboardInterrupt:
+            pressed += 1
+        finally:
+            sys.setprofile(None)
+    assert pressed > 0
+    assert session.history == whole.history
+
+
+# --- signals, as a command line gets them ---
+
+TRAIN = ["train", "score", "--objective", "tissue", "--n-cells", "5", "--n-steps", "200", "--n-replicates", "64"]
+TRAIN += [
+    "--n-candidates",
+    "8",
+    "--n-restarts",
+    "2",
+    "--n-exploration",
+    "100",
+    "--n-epochs",
+    "2000",
+    "--n-fresh",
+    "100",
+]
+
+
+def start(out, *more, **pipes):
+    command = [sys.executable, "-m", "lateral", *TRAIN, "--out", str(out), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **pipes)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_in_two_seconds_and_keeps_the_run(number, status, tmp_path):
+    out = tmp_path / "run.npz"
+    process = start(out)
+    while not out.exists():  # the first chunk is done
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    clock = time.monotonic()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == status, stderr
+    assert time.monotonic() - clock < 4.0, "2 s, and as much again for a machine that does two things at once"
+    assert stdout == "" and "Traceback" not in stderr
+    assert "interrupted" in stderr.splitlines()[-1] and "goes on" in stderr.splitlines()[-1]
+    assert not lateral.load_run(out).finished
