@@ -28,13 +28,13 @@ import numpy as np
 
 from lateral.evaluation import Evaluation, evaluate, what_was_found
 from lateral.fields import options_of
-from lateral.files import whole_file
 from lateral.geometry import BOUNDARIES
 from lateral.model import Model, final_states, scores_of
 from lateral.network import MLP, RegulatoryFunction
 from lateral.presets import METHODS, RenamedWarning, preset, settings_classes, trainer
 from lateral.readout import Readout
 from lateral.runs import Run, load_run, save_run
+from lateral.storage.files import whole_file
 from lateral.tissue import Tissue
 from lateral.training.driver import TrainingDiverged
 from lateral.training.estimators import ESTIMATORS

@@ -21,8 +21,8 @@ import numpy as np
 from IPython.display import HTML, display
 
 from lateral.checks import check_callable
-from lateral.files import whole_file
 from lateral.plotting import Figure
+from lateral.storage.files import whole_file
 
 __all__ = [
     "App",
