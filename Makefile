@@ -2,17 +2,21 @@
 # Both first build .venv in the checkout (tools/setup.sh), which takes no time once it is there.
 
 FIRST = notebooks/01Dynamics.ipynb
-PYTEST = .venv/bin/python -m pytest
+VENV = .venv
+PYTEST = "$(VENV)/bin/python" -m pytest
 WORKERS = 2
 
-# The kernels are those of .venv, whatever else the user has installed.
+# For tools/setup.sh, under a name that nobody else's environment holds.
+export LATERAL_VENV := $(VENV)
+
+# The kernels are those of $(VENV), whatever else the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 # Stored numbers are those of float32 on the CPU with inline figures: a user's own settings must not change them.
 test notebooks: export JAX_PLATFORMS := cpu
 test notebooks: export JAX_ENABLE_X64 := 0
 test notebooks: export MPLBACKEND :=
 # What one process has compiled the others need not: each notebook runs in a kernel of its own, and in a browser.
-test: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.venv/compiled
+test: export JAX_COMPILATION_CACHE_DIR := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/compiled
 test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.2
 
 .PHONY: help setup lab test notebooks bench bench-quick lock clean
@@ -25,7 +29,7 @@ help:
 	@echo "make bench-quick  its main rows in two minutes, printed only"
 	@echo "make lock       write requirements.lock anew from pyproject.toml (newest versions: ARGS=--upgrade)"
 	@echo "make clean      remove .venv and the caches"
-	@echo "PYTHON=/path/to/python chooses the Python, which must be >= 3.11."
+	@echo "PYTHON=/path/to/python chooses the Python, which must be >= 3.11; VENV=/another/place than .venv."
 
 setup:
 	@sh tools/setup.sh
@@ -35,27 +39,27 @@ lab: setup
 	@root=; browser=; \
 	if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
 	if [ "$$(uname -s)" = Linux ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY$$BROWSER" ]; then browser=--no-browser; fi; \
-	exec .venv/bin/python -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
+	exec "$(VENV)/bin/python" -m jupyterlab --ServerApp.root_dir="$(CURDIR)" \
 	    --LabApp.default_url=/lab/tree/$(FIRST) $$root $$browser $(ARGS)
 
 # --nbval is strict: every cell's outputs must be the stored ones.
 test: setup
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
+	"$(VENV)/bin/ruff" check .
+	"$(VENV)/bin/ruff" format --check .
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	    --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120 tests notebooks
 
 notebooks: setup
-	.venv/bin/python tools/execute_notebooks.py
+	"$(VENV)/bin/python" tools/execute_notebooks.py
 
 # The peers are extras: installed on first use, with everything else held to the lock.
 bench bench-quick: export JAX_PLATFORMS := $(or $(JAX_PLATFORMS),cpu)
 bench bench-quick: setup
-	@.venv/bin/python -c "import diffrax, numba" 2>/dev/null || { \
-	    if uv --version >/dev/null 2>&1; then installer="uv pip install --python .venv/bin/python"; \
-	    else installer=".venv/bin/python -m pip install --no-input --disable-pip-version-check"; fi; \
-	    $$installer --constraint requirements.lock --no-build-isolation --editable ".[bench]"; }
-	.venv/bin/python benchmarks/speed.py $(if $(filter bench-quick,$@),--quick)
+	@"$(VENV)/bin/python" -c "import diffrax, numba" 2>/dev/null || { \
+	    if uv --version >/dev/null 2>&1; then set -- uv pip install --python "$(VENV)/bin/python"; \
+	    else set -- "$(VENV)/bin/python" -m pip install --no-input --disable-pip-version-check; fi; \
+	    "$$@" --constraint requirements.lock --no-build-isolation --editable ".[bench]"; }
+	"$(VENV)/bin/python" benchmarks/speed.py $(if $(filter bench-quick,$@),--quick)
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock: uv is needed to write requirements.lock" >&2; exit 1; }
@@ -64,5 +68,6 @@ lock:
 
 # By name, so that a user's own untracked files stay.
 clean:
-	rm -rf .venv .venv.old .venv-setup.log .ruff_cache .pytest_cache .benchmarks dist
+	@sh tools/setup.sh remove
+	rm -rf .ruff_cache .pytest_cache .benchmarks dist
 	find lateral tests tools notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

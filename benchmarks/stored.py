@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from lateral.files import whole_file
+from lateral.storage.files import whole_file
 
 END = "<!-- end -->"
 

@@ -15,7 +15,7 @@ from stored import replaced
 
 from lateral.equal_work import METHODS, median_of, stored_runs, that_counts
 from lateral.evaluation import TOLERANCE
-from lateral.files import whole_file
+from lateral.storage.files import whole_file
 
 HERE = Path(__file__).parent
 README, GUIDE = HERE.parent / "README.md", HERE.parent / "BACKPROP_GUIDE.md"

@@ -34,9 +34,9 @@ from lateral.model import Model, final_states, scores_of
 from lateral.network import MLP, RegulatoryFunction
 from lateral.presets import METHODS, RenamedWarning, preset, settings_classes, trainer
 from lateral.readout import Readout
-from lateral.runs import Run, load_run, save_run_somewhere
+from lateral.runs import Run, load_run, save_run
 from lateral.show import as_dict, in_words
-from lateral.storage.files import check_writable, whole_file
+from lateral.storage.files import check_writable, save_somewhere, whole_file
 from lateral.terminal import BrokenOutput, Interrupted, interruptible, print_result, say
 from lateral.tissue import Tissue
 from lateral.training.checkpoint import Checkpoint
@@ -103,7 +103,8 @@ def _train(
         return f"lateral train: interrupted in a compilation: {out} keeps the last checkpoint, the same command goes on"
 
     run, result, seconds, error = interruptible(work, give_up)
-    saved = save_run_somewhere(out, dataclasses.replace(run, evaluation=result._asdict()))
+    run = dataclasses.replace(run, evaluation=result._asdict())
+    saved = save_somewhere(out, lambda path: save_run(path, run))
     if error is not None:
         say(f"lateral train: {error}")
     elif not chunks:

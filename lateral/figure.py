@@ -5,14 +5,20 @@ global: figures can be drawn in a worker thread and are never shown twice.
 """
 
 import io
+import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import matplotlib
 import matplotlib.figure
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
+
+from lateral.storage.files import whole_file
 
 __all__ = ["COLOURS", "FATE_COLOURS", "STATE_COLOURS", "Figure", "new_figure", "png_of"]
 
@@ -38,6 +44,15 @@ class Figure(matplotlib.figure.Figure):
         canvas = FigureCanvasAgg(self)
         canvas.draw()
         return png_of(canvas, compress_level)
+
+    def savefig(self, fname: Any, *, format: str | None = None, **kwargs: Any) -> None:
+        """As matplotlib's; a file is written completely or not at all, see `lateral.storage.files.whole_file`."""
+        if not isinstance(fname, (str, os.PathLike)):
+            return super().savefig(fname, format=format, **kwargs)
+        path = Path(fname)
+        format = format or path.suffix.removeprefix(".") or matplotlib.rcParams["savefig.format"]
+        with whole_file(path if path.suffix else path.with_name(f"{path.name}.{format}")) as file:
+            super().savefig(file, format=format, **kwargs)
 
     def curves(self) -> dict[str, dict[str, Sequence]]:
         """The curves that have a label, a table with the columns `curve`, `x` and `y` for each panel with any."""

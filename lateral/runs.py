@@ -1,39 +1,49 @@
 """Training runs and their files: one `.npz` with a JSON header, versioned, without pickle.
 
 A file is written beside its destination and moved there when it is complete, so that an interruption leaves the
-old file or the new one, never half of one. Loading executes nothing that the file brings along.
+old file or the new one, never half of one. Loading executes nothing that the file brings along, fills nothing in from
+the defaults of today, and gives the rule that was saved or says what is wrong.
 """
 
-import dataclasses
-import json
 import os
 import platform
-import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from lateral.engine import Numerics
+from lateral.checks import check_kind
 from lateral.fields import plain
-from lateral.files import whole_file
-from lateral.geometry import GEOMETRIES
-from lateral.migration import migrated
 from lateral.model import Model
-from lateral.network import MLP, RBFNetwork, RegulatoryFunction
-from lateral.objective import OBJECTIVES
-from lateral.readout import Readout
-from lateral.tissue import Tissue
+from lateral.network import RegulatoryFunction
+from lateral.storage.archive import complete, read_archive, storable, write_archive
+from lateral.storage.description import check_own, decode, describe, encode, rebuild
+from lateral.storage.machine import this_platform
+from lateral.storage.migration import CHECKSUM_SINCE, OLDEST, VERSION, migrated
+from lateral.storage.parameters import check_storable, drawn_shapes, put_together, take_apart
 
-__all__ = ["Run", "load_run", "save_run"]
+__all__ = ["Run", "check_storable", "load_progress", "load_run", "save_run"]
 
 _FORMAT = "lateral-run"
-_VERSION = 3
-# What can be written and rebuilt; everything else is named, and asked for when the file is loaded.
-_KINDS = {kind.__name__: kind for kind in (MLP, RBFNetwork, *GEOMETRIES.values(), Tissue, Readout, Numerics, Model)}
+# Of a header, what each field is.
+_FIELDS = {
+    "format": (str,),
+    "version": (int,),
+    "method": (str,),
+    "seed": (int, type(None)),
+    "settings": (dict,),
+    "versions": (dict,),
+    "platform": (dict,),
+    "finished": (bool,),
+    "identity": (dict,),
+    "evaluation": (dict, type(None)),
+    "model": (dict,),
+    "params": (dict, int, type(None)),
+    "initial_params": (dict, int, type(None)),
+    "progress": (dict, type(None)),
+}
 
 
 def _versions() -> dict[str, str]:
@@ -55,6 +65,11 @@ class Run:
         seed: the seed of the run's key, if it was made from one.
         versions: of the packages that the run was made with.
         initial_params: the parameters that training started from.
+        evaluation: plain numbers measured on fresh replicates, by name; None where none were.
+        platform: what the run was made on: `machine`, `processor`, its vector instructions (`features`), `system`, the
+            `backend` and `device` of JAX, and `precision`, `"float32"` or `"float64"`; empty for files of version 3.
+        finished: False for a training that was interrupted and can go on.
+        identity: what a training compares before it takes up a checkpoint, plain JSON values.
     """
 
     method: str
@@ -65,6 +80,10 @@ class Run:
     seed: int | np.integer | None = None
     versions: dict[str, str] = field(default_factory=_versions)
     initial_params: Any = None
+    evaluation: dict[str, Any] | None = None
+    platform: dict[str, str] = field(default_factory=this_platform)
+    finished: bool = True
+    identity: dict[str, Any] = field(default_factory=dict)
 
     @property
     def regulatory_function(self) -> RegulatoryFunction:
@@ -77,34 +96,48 @@ class Run:
         return None if self.initial_params is None else RegulatoryFunction(self.model.network, self.initial_params)
 
 
-def save_run(path: str | os.PathLike, run: Run) -> Path:
+def save_run(path: str | os.PathLike, run: Run, progress: tuple[dict, dict[str, Any]] | None = None) -> Path:
     """Write a run to one file, completely or not at all, and return its path.
 
+    Args:
+        path: the file; a link is followed, a file that is there is replaced and keeps its mode.
+        run: what is saved.
+        progress: of a training that will go on, JSON values and arrays by name; see `load_progress`.
+
     Raises:
-        ValueError: if `run` is not a `Run`, or holds parameters in containers other than dict, list and tuple.
+        ValueError: before anything is written, if `run` is not a `Run`, or holds what a file cannot keep: parameters
+            that are not finite, or in containers other than dict, list and tuple which `network.init` does not make,
+            a history of unequal lengths, objects in place of numbers.
         OSError: if the file cannot be written.
     """
-    if not isinstance(run, Run):
-        raise ValueError(f"run must be a lateral.Run, got {type(run).__name__}")
-    path = Path(path)
+    check_kind("run", run, Run)
     leaves: list[np.ndarray] = []
+    facts, arrays_of_progress = (None, {}) if progress is None else progress
+    drawn = drawn_shapes(run.model.network)
     header = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": VERSION,
         "method": run.method,
         "seed": plain(run.seed),
-        "settings": plain(run.settings),
+        "settings": encode(run.settings, "settings"),
         "versions": run.versions,
-        "model": _describe(run.model),
-        "params": _take_apart(run.params, leaves),
-        "initial_params": _take_apart(run.initial_params, leaves),
+        "platform": run.platform,
+        "finished": run.finished,
+        "identity": encode(run.identity, "identity"),
+        "evaluation": encode(run.evaluation, "evaluation"),
+        "model": encode(describe(run.model), "model"),
+        "params": take_apart(run.params, drawn, leaves),
+        "initial_params": None if run.initial_params is None else take_apart(run.initial_params, drawn, leaves),
+        "progress": encode(facts, "progress"),
     }
+    _check_header(header)
+    history = {name: storable(f"history[{name!r}]", values) for name, values in run.history.items()}
+    _check_history(history)
     arrays = {f"param_{i}": leaf for i, leaf in enumerate(leaves)}
-    arrays |= {f"history_{name}": np.asarray(values) for name, values in run.history.items()}
-    text = json.dumps(header, allow_nan=False)
-    with whole_file(path) as file:
-        np.savez(file, header=np.array(text), **arrays)
-    return path
+    arrays |= {f"history_{name}": values for name, values in history.items()}
+    arrays |= {f"progress_{name}": values for name, values in arrays_of_progress.items()}
+    write_archive(path, header, arrays)
+    return Path(path)
 
 
 def load_run(path: str | os.PathLike, network: Any = None, **own: Any) -> Run:
@@ -117,98 +150,90 @@ def load_run(path: str | os.PathLike, network: Any = None, **own: Any) -> Run:
 
     Raises:
         FileNotFoundError: if there is no such file.
+        OSError: if it cannot be read.
         ValueError: if it is not a run, is damaged, comes from a newer version, or needs `network` or another object.
     """
+    return load_progress(path, network, **own)[0]
+
+
+def load_progress(
+    path: str | os.PathLike, network: Any = None, **own: Any
+) -> tuple[Run, dict[str, Any] | None, dict[str, np.ndarray]]:
+    """Read a run and how far its training had come, as `save_run` was given them; arguments as of `load_run`.
+
+    Returns:
+        The run; the JSON values of its progress, None for a run without; and the arrays of its progress by name.
+
+    Raises:
+        ValueError, OSError: as `load_run`.
+    """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            contents = {name: file[name] for name in file.files}
-        header = json.loads(str(contents["header"]))
-        if header["format"] != _FORMAT:
-            raise KeyError("format")
-    except FileNotFoundError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a complete run file of lateral: {error}") from error
-    if header["version"] > _VERSION:
-        raise ValueError(
-            f"{path} has format version {header['version']}, this lateral reads up to {_VERSION}: update it"
-        )
+    header, arrays = read_archive(path, lambda header: _version(header, path) >= CHECKSUM_SINCE)
     own = {"network": network} | own
-    try:
-        history = {name.removeprefix("history_"): x for name, x in contents.items() if name.startswith("history_")}
-        if header["version"] < _VERSION:
-            header, history = migrated(header, history)
-        return Run(
+    with complete(path):
+        _version(header, path)
+        history = _taken(arrays, "history_")
+        header, history = migrated(header, history)
+        _check_header(header)
+        _check_history(history)
+        described = decode(header["model"])
+    check_own(described, own, path)
+    with complete(path):
+        model = check_kind("model", rebuild(described, "model", own), Model)
+        drawn = drawn_shapes(model.network)
+        progress, arrays_of_progress = decode(header["progress"]), _taken(arrays, "progress_")
+        initial = header["initial_params"]
+        run = Run(
             method=header["method"],
-            params=_put_together(header["params"], contents),
-            model=_rebuild(header["model"], "model", own, path),
+            params=put_together(header["params"], drawn, arrays),
+            model=model,
             history=history,
-            settings=header["settings"],
+            settings=decode(header["settings"]),
             seed=header["seed"],
             versions=header["versions"],
-            initial_params=_put_together(header.get("initial_params"), contents),
+            initial_params=None if initial is None else put_together(initial, drawn, arrays),
+            evaluation=decode(header["evaluation"]),
+            platform=header["platform"],
+            finished=header["finished"],
+            identity=decode(header["identity"]),
         )
-    except KeyError as error:
-        raise ValueError(f"{path} is not a complete run file of lateral: it lacks {error}") from error
+        if arrays or (progress is None and arrays_of_progress):
+            raise ValueError(f"it holds {min([*arrays, *arrays_of_progress])!r}, which belongs to nothing")
+    return run, progress, arrays_of_progress
 
 
-def _describe(value: Any) -> Any:
-    """Settings as a dict with their type, plain values as they are, and anything else by its name."""
-    for name, objective in OBJECTIVES.items():
-        if type(value) is type(objective) and value == objective:
-            return name
-    if type(value) in _KINDS.values():
-        fields = {f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__} | fields
-    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return [_describe(entry) for entry in value]
-    described = plain(value)
-    by_name = isinstance(described, str) and not isinstance(value, str)
-    if by_name or isinstance(described, dict):
-        return {"own": f"{type(value).__module__}.{type(value).__qualname__}", "settings": described}
-    return described
+def _taken(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with a prefix, without it; they are no longer in `arrays`."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays.pop(name) for name in names}
 
 
-def _rebuild(described: Any, name: str, own: dict[str, Any], path: Path) -> Any:
-    if own.get(name) is not None:
-        given, was = plain(own[name]), described.get("settings") if isinstance(described, dict) else None
-        if isinstance(was, dict) and given != was:  # a class that only moved to another module is the same
-            raise ValueError(f"{path} was trained with {name} {was}, got {given}")
-        return own[name]
-    if isinstance(described, list):
-        return tuple(_rebuild(entry, "", own, path) for entry in described)
-    if not isinstance(described, dict):
-        return described
-    if "own" in described:
-        raise ValueError(f"{path} was trained with {described['own']}: pass it as {name}=...")
-    fields = {name: value for name, value in described.items() if name != "type"}
-    return _KINDS[described["type"]](**{name: _rebuild(value, name, own, path) for name, value in fields.items()})
+def _version(header: dict[str, Any], path: Path) -> int:
+    version = header.get("version")
+    if header.get("format") != _FORMAT:
+        raise ValueError("it does not say that it is one")
+    if type(version) is not int or version < OLDEST:
+        raise ValueError(f"its version must be a whole number from {OLDEST} to {VERSION}, got {version!r:.80}")
+    if version > VERSION:
+        raise ValueError(f"{path} has format version {version}, this lateral reads up to {VERSION}: update it")
+    return version
 
 
-def _take_apart(tree, leaves: list):
-    """The nesting of `tree` as JSON, with its arrays moved to `leaves`."""
-    if isinstance(tree, dict):
-        if not all(isinstance(name, str) for name in tree):
-            raise ValueError("parameters in a dict need names that are strings")
-        return {"dict": {name: _take_apart(value, leaves) for name, value in tree.items()}}
-    if type(tree) in (list, tuple):
-        return {type(tree).__name__: [_take_apart(value, leaves) for value in tree]}
-    if tree is None:
-        return None
-    leaf = np.asarray(tree)
-    if leaf.dtype.kind not in "biuf":
-        raise ValueError(f"parameters must be dicts, lists and tuples of real arrays, got {type(tree).__name__}")
-    leaves.append(leaf)
-    return len(leaves) - 1
+def _check_header(header: dict[str, Any]) -> None:
+    if missing := _FIELDS.keys() - header.keys():
+        raise ValueError(f"it lacks {min(missing)!r}")
+    if unknown := header.keys() - _FIELDS.keys():
+        raise ValueError(f"it has an unknown field {min(unknown)!r}")
+    for name, kinds in _FIELDS.items():
+        if type(header[name]) not in kinds:
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{name} must be {expected}, got {header[name]!r:.80}")
+    for name in ("versions", "platform"):
+        if not all(isinstance(text, str) for text in [*header[name], *header[name].values()]):
+            raise ValueError(f"{name} must hold strings, got {header[name]!r:.80}")
 
 
-def _put_together(nesting, contents: dict):
-    if nesting is None:
-        return None
-    if isinstance(nesting, int):
-        return jnp.asarray(contents[f"param_{nesting}"])
-    kind, values = next(iter(nesting.items()))
-    if kind == "dict":
-        return {name: _put_together(value, contents) for name, value in values.items()}
-    return (tuple if kind == "tuple" else list)(_put_together(value, contents) for value in values)
+def _check_history(history: dict[str, np.ndarray]) -> None:
+    shapes = {name: values.shape for name, values in history.items()}
+    if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
+        raise ValueError(f"history must hold arrays of one dimension and of the same length, got {shapes!r:.200}")

@@ -210,8 +210,9 @@ def test_no_network_ends_in_one_line_and_leaves_no_half_made_venv(make, programs
         programs(*NO_UV)
     elif shutil.which("uv") is None or subprocess.run(["uv", "--version"], capture_output=True).returncode != 0:
         pytest.skip("uv is not installed")
-    unfinished = checkout / ".venv" / "bin"
-    unfinished.mkdir(parents=True)
+    unfinished = checkout / ".venv"
+    unfinished.mkdir()
+    (unfinished / "lateral.mark").touch()
     result = make("lab", PYTHON=sys.executable)
     line = only_line(result)
     assert f"with {installer} " in result.stdout
@@ -280,9 +281,46 @@ def test_clean_removes_what_was_made_and_nothing_else(make, checkout):
     made_folders = ".venv/bin .venv.old .ruff_cache .pytest_cache/v tests/__pycache__ notebooks/.ipynb_checkpoints"
     for made in made_folders.split():
         (checkout / made).mkdir(parents=True)
-    (checkout / ".venv-setup.log").touch()
+    for made in (".venv-setup.log", ".venv/lateral.mark", ".venv.old/packages.stamp"):
+        (checkout / made).touch()
     assert make("clean").returncode == 0
     assert sorted(checkout.rglob("*")) == before
+
+
+@needs_make
+@pytest.mark.parametrize("target", ["lab", "setup", "test", "clean"])
+@pytest.mark.parametrize("place", [".venv", ".venv.old", "a link"])
+def test_a_venv_that_the_set_up_did_not_make_is_left_alone(make, checkout, tmp_path, target, place):
+    theirs = tmp_path / "theirs" if place == "a link" else checkout / place
+    (theirs / "bin").mkdir(parents=True)
+    (theirs / "bin" / "python").symlink_to(sys.executable)
+    if place == "a link":
+        (checkout / ".venv").symlink_to(theirs)
+    before = sorted(checkout.rglob("*")), sorted(theirs.rglob("*"))
+    line = only_line(make(target, PYTHON=sys.executable))
+    assert f"{'.venv' if place == 'a link' else place} was not made by this set-up and is left alone" in line
+    assert f"make {'clean' if target == 'clean' else 'lab'} VENV=" in line
+    assert (sorted(checkout.rglob("*")), sorted(theirs.rglob("*"))) == before
+
+
+@needs_make
+def test_the_set_up_takes_another_place(make, checkout):
+    (checkout / ".venv").mkdir()
+    result = make("lab", "VENV=.venv-lateral", PYTHON=sys.executable)
+    assert result.stdout.startswith("Building .venv-lateral ")
+    assert "no network" in only_line(result)
+    assert (checkout / ".venv").is_dir() and not (checkout / ".venv-lateral").exists()
+
+
+@needs_make
+def test_a_set_up_that_cannot_begin_keeps_the_finished_venv(make, programs, checkout, tmp_path):
+    (tmp_path / "ensurepip.py").write_text('raise ImportError("No module named ensurepip")')
+    programs(*NO_UV)
+    finished = checkout / ".venv"
+    finished.mkdir()
+    (finished / "packages.stamp").write_text("of an older lock")
+    assert "has no venv module" in only_line(make("lab", PYTHON=sys.executable, PYTHONPATH=str(tmp_path)))
+    assert (finished / "packages.stamp").exists()
 
 
 @needs_make

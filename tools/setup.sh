@@ -1,17 +1,29 @@
 #!/bin/sh
-# Builds .venv in the checkout from requirements.lock and installs lateral in it, once.
+# Builds .venv in the checkout from requirements.lock and installs lateral in it, once; `setup.sh remove` removes it.
 #
-# A finished .venv carries two stamps, written last: packages.stamp (Python, place of the checkout and
-# lock file that it was built for) and lateral.stamp (the pyproject.toml that lateral was installed from).
-# While both fit there is nothing to do. A .venv without its stamp was interrupted and is built again.
-# PYTHON=/path/to/python chooses the Python; PATH is searched otherwise.
+# A .venv of ours carries a mark, made first, and two stamps, written last: packages.stamp (Python, place of the
+# checkout and lock file that it was built for) and lateral.stamp (the pyproject.toml that lateral was installed from).
+# While both fit there is nothing to do. A marked one without its stamp was interrupted and is built again. One with
+# neither is somebody else's: nothing is done to it.
+# PYTHON=/path/to/python chooses the Python; PATH is searched otherwise. LATERAL_VENV is another place than .venv.
 set -eu
 cd "$(dirname "$0")/.."
+venv=${LATERAL_VENV:-.venv}
 log=.venv-setup.log
 
 die() {
     printf 'set-up: %s\n' "$*" >&2
     exit 1
+}
+
+ours() { [ -f "$1/lateral.mark" ] || [ -f "$1/packages.stamp" ]; }
+check_ours() {
+    for place in "$venv" "$venv.old"; do
+        if [ -e "$place" ] || [ -L "$place" ]; then
+            ours "$place" || die "$place was not made by this set-up and is left alone: move it, or name another place" \
+                "(make ${1:-lab} VENV=.venv-lateral)"
+        fi
+    done
 }
 
 # Sets $python and $version if $1 runs. A Python inside a virtual environment (perhaps our own .venv, which
@@ -35,8 +47,8 @@ find_python() {
         die "lateral needs Python >= 3.11, but ${seen:-PYTHON=$PYTHON does not run}"
     fi
     # The Python of a finished .venv first: whoever built it with PYTHON=... need not say so again.
-    for candidate in .venv/bin/python python3 python3.13 python3.12 python3.11 python; do
-        [ "$candidate" != .venv/bin/python ] || [ -f .venv/packages.stamp ] || continue
+    for candidate in "$venv/bin/python" python3 python3.13 python3.12 python3.11 python; do
+        [ "$candidate" != "$venv/bin/python" ] || [ -f "$venv/packages.stamp" ] || continue
         if probe "$candidate"; then return; fi
     done
     die "lateral needs Python >= 3.11: ${seen:-no Python was found} (name another one with PYTHON=/path/to/python)"
@@ -45,19 +57,20 @@ find_python() {
 # What the stamps must say. cksum is there on every POSIX machine.
 wanted_packages() { printf 'Python %s in %s\n%s\n' "$version" "$PWD" "$(cksum requirements.lock)"; }
 wanted_lateral() { cksum pyproject.toml; }
-packages_done() { [ -x .venv/bin/python ] && [ "$(cat .venv/packages.stamp 2>/dev/null)" = "$(wanted_packages)" ]; }
-lateral_done() { [ "$(cat .venv/lateral.stamp 2>/dev/null)" = "$(wanted_lateral)" ]; }
+packages_done() { [ -x "$venv/bin/python" ] && [ "$(cat "$venv/packages.stamp" 2>/dev/null)" = "$(wanted_packages)" ]; }
+lateral_done() { [ "$(cat "$venv/lateral.stamp" 2>/dev/null)" = "$(wanted_lateral)" ]; }
 
 # uv may be a shim that does not run, so ask it. `install` takes what pip and uv pip both understand.
 has_uv() { uv --version >/dev/null 2>&1; }
 make_venv() {
-    if has_uv; then uv venv --no-project --python "$python" .venv; else "$python" -m venv .venv; fi
+    mkdir "$venv" && : >"$venv/lateral.mark" || return
+    if has_uv; then uv venv --no-project --allow-existing --python "$python" "$venv"; else "$python" -m venv "$venv"; fi
 }
 install() {
     if has_uv; then
-        uv pip install --python .venv/bin/python "$@"
+        uv pip install --python "$venv/bin/python" "$@"
     else
-        .venv/bin/python -m pip install --no-input --disable-pip-version-check "$@"
+        "$venv/bin/python" -m pip install --no-input --disable-pip-version-check "$@"
     fi
 }
 
@@ -91,11 +104,11 @@ os.execvp("sh", ["sh", "tools/setup.sh"])'
 # Whatever ends this script (an error, Ctrl-C): no half-made .venv stays, and a finished one that was being
 # replaced comes back. Its stamp still tells that it is out of date.
 tidy_up() {
-    if ! packages_done; then
-        rm -rf .venv
-        [ ! -d .venv.old ] || mv .venv.old .venv
+    if [ ! -f "$venv/packages.stamp" ]; then
+        rm -rf "$venv"
+        [ ! -d "$venv.old" ] || mv "$venv.old" "$venv"
     fi
-    rm -rf .venv.old
+    rm -rf "$venv.old"
 }
 
 build() {
@@ -103,16 +116,22 @@ build() {
         die "$python has no venv module: install it (on Debian and Ubuntu the package python3-venv) or uv"
     fi
     has_uv && tool=uv || tool=pip
-    printf 'Building .venv with %s for Python %s, once: a minute or two ...\n' "$tool" "$version"
-    [ ! -f .venv/packages.stamp ] || { rm -rf .venv.old; mv .venv .venv.old; }
-    rm -rf .venv
-    make_venv >>"$log" 2>&1 || die "making .venv with $python failed (details in $log)"
+    printf 'Building %s with %s for Python %s, once: a minute or two ...\n' "$venv" "$tool" "$version"
+    [ ! -f "$venv/packages.stamp" ] || { rm -rf "$venv.old"; mv "$venv" "$venv.old"; }
+    rm -rf "$venv"
+    make_venv >>"$log" 2>&1 || die "making $venv with $python failed (details in $log)"
     install -r requirements.lock >>"$log" 2>&1 || install_failed
-    wanted_packages >.venv/packages.stamp
+    wanted_packages >"$venv/packages.stamp"
 }
 
+if [ "${1:-}" = remove ]; then
+    check_ours clean
+    rm -rf "$venv" "$venv.old" "$log"
+    exit
+fi
 find_python
 if packages_done && lateral_done; then exit; fi
+check_ours
 
 under_lock
 trap tidy_up EXIT
@@ -123,9 +142,9 @@ trap 'exit 129' HUP
 packages_done || build
 if ! lateral_done; then
     # A .venv made by uv has no pip of its own: without uv it is made anew.
-    has_uv || .venv/bin/python -m pip --version >/dev/null 2>&1 || build
+    has_uv || "$venv/bin/python" -m pip --version >/dev/null 2>&1 || build
     # The build backend, flit_core, is in the lock: nothing is fetched here.
     install --no-deps --no-build-isolation --editable . >>"$log" 2>&1 || die "installing lateral failed (details in $log)"
-    wanted_lateral >.venv/lateral.stamp
+    wanted_lateral >"$venv/lateral.stamp"
 fi
 rm -f "$log"

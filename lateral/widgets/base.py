@@ -21,8 +21,8 @@ import numpy as np
 from IPython.display import HTML, display
 
 from lateral.checks import check_callable
-from lateral.files import whole_file
 from lateral.plotting import Figure
+from lateral.storage.files import whole_file
 
 __all__ = [
     "App",
@@ -165,7 +165,8 @@ class App(ipywidgets.VBox):
             if self.figure is None:
                 raise ValueError("there is no picture to save yet")
             if kind != "csv":
-                return [_write_picture(path, self.figure, kind)]
+                self.figure.savefig(path)
+                return [path]
             tables = self._tables or self.figure.curves()
             if not tables:
                 raise ValueError("this picture holds no curves to save: choose png, svg or pdf")
@@ -295,12 +296,6 @@ def explore(draw: Callable, **controls) -> Explorer:
     app = Explorer(draw, **controls)
     display(app)
     return app
-
-
-def _write_picture(path: Path, figure: Figure, kind: str) -> Path:
-    with whole_file(path) as file:
-        figure.savefig(file, format=kind)
-    return path
 
 
 def _write_table(path: Path, columns: Mapping[str, Sequence]) -> Path:

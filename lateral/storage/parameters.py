@@ -1,0 +1,148 @@
+"""Parameters as numbered arrays and their nesting, and back; held against what the network draws itself.
+
+Dicts, lists and tuples are written down. Any other container (a NamedTuple, a subclass, a registered dataclass) is left
+to the network: if `network.init` makes the same structure, that is what the arrays are put back into.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lateral.storage.archive import storable
+
+__all__ = ["check_storable", "drawn_shapes", "put_together", "take_apart"]
+
+
+class _NotPlain(Exception):
+    """A container that JSON has no word for."""
+
+
+def check_storable(params: Any, network: Any) -> None:
+    """That a run with these parameters can be saved and loaded again; call it before training.
+
+    Args:
+        params: a pytree of real numbers.
+        network: where it has `init(key) -> params`, `params` must have that structure and those shapes.
+
+    Raises:
+        ValueError: which type, shape or number cannot be kept.
+    """
+    take_apart(params, drawn_shapes(network), [])
+
+
+def drawn_shapes(network: Any) -> Any:
+    """Shapes of the parameters that `network.init(key)` draws; None where it draws none."""
+    if not callable(getattr(network, "init", None)):
+        return None
+    key = jax.random.key(0)
+    try:
+        try:
+            return jax.eval_shape(network.init, key)
+        except jax.errors.JAXTypeError:  # it draws by NumPy: only a real key will do
+            return jax.tree.map(np.asarray, network.init(key))
+    except Exception:  # a user's code, which may take something else; training did not call it then
+        return None
+
+
+def take_apart(params: Any, drawn: Any, leaves: list[np.ndarray]) -> Any:
+    """The nesting of `params` as JSON, with its arrays moved to `leaves`.
+
+    Args:
+        params: as of `check_storable`.
+        drawn: `drawn_shapes` of the network.
+        leaves: longer afterwards by the arrays of `params`.
+
+    Raises:
+        ValueError: as `check_storable`.
+    """
+    first = len(leaves)
+    try:
+        nesting = _nesting(params, leaves)
+    except _NotPlain as error:
+        del leaves[first:]
+        if drawn is None or jax.tree.structure(params) != jax.tree.structure(drawn):
+            raise ValueError(str(error)) from None
+        leaves.extend(_leaf(leaf) for leaf in jax.tree.leaves(params))
+        nesting = {"leaves": list(range(first, len(leaves)))}
+    _check_fit(params, drawn)
+    if not all(np.isfinite(leaf).all() for leaf in leaves[first:]):
+        raise ValueError("parameters must be finite")
+    return nesting
+
+
+def put_together(nesting: Any, drawn: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """What `take_apart` took apart, in the precision of now; takes each `param_...` that it needs out of `arrays`.
+
+    Raises:
+        ValueError, KeyError, TypeError: if the nesting or the arrays do not fit each other or the network.
+    """
+    if isinstance(nesting, dict) and nesting.keys() == {"leaves"}:
+        params = jax.tree.unflatten(jax.tree.structure(drawn), [_cast(number, arrays) for number in nesting["leaves"]])
+    else:
+        params = _nested(nesting, arrays)
+    _check_fit(params, drawn)
+    return params
+
+
+def _nesting(tree: Any, leaves: list[np.ndarray]) -> Any:
+    if tree is None:
+        return None
+    if type(tree) is dict:
+        if not all(isinstance(name, str) for name in tree):
+            raise _NotPlain("parameters in a dict need names that are strings")
+        return {"dict": {name: _nesting(value, leaves) for name, value in tree.items()}}
+    if type(tree) in (list, tuple):
+        return {type(tree).__name__: [_nesting(value, leaves) for value in tree]}
+    leaves.append(_leaf(tree))
+    return len(leaves) - 1
+
+
+def _leaf(value: Any) -> np.ndarray:
+    if not isinstance(value, (bool, int, float, np.ndarray, np.generic, jax.Array)):
+        kind = type(value).__name__
+        raise _NotPlain(
+            f"parameters must be dicts, lists and tuples of real arrays, got {kind}: "
+            f"a run cannot be loaded again with a {kind} unless network.init(key) returns the same"
+        )
+    return storable("a parameter", value)
+
+
+def _nested(nesting: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if nesting is None:
+        return None
+    if not isinstance(nesting, dict):
+        return _cast(nesting, arrays)
+    ((kind, values),) = nesting.items()
+    if kind == "dict":
+        return {name: _nested(value, arrays) for name, value in values.items()}
+    return {"tuple": tuple, "list": list}[kind](_nested(value, arrays) for value in values)
+
+
+def _cast(number: Any, arrays: dict[str, np.ndarray]) -> jax.Array:
+    """One array in the working precision, given up by `arrays` so that there are no two of all of them."""
+    if type(number) is not int:
+        raise ValueError(f"{number!r} is no number of an array")
+    array = arrays.pop(f"param_{number}")
+    with np.errstate(over="ignore"):
+        cast = jnp.asarray(array)
+    if not np.isfinite(array).all():
+        raise ValueError("its parameters are not finite")
+    kept = np.isfinite(cast).all() if array.dtype.kind == "f" else (np.asarray(cast) == array).all()
+    if not kept:
+        raise ValueError(f'its parameters exceed {cast.dtype}: load it with jax.config.update("jax_enable_x64", True)')
+    return cast
+
+
+def _check_fit(params: Any, drawn: Any) -> None:
+    if drawn is None:
+        return
+    if jax.tree.structure(params) != jax.tree.structure(drawn):
+        raise ValueError("parameters must have the structure of those that network.init(key) draws")
+    for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(drawn), strict=True):
+        if np.shape(ours) != np.shape(theirs):
+            raise ValueError(
+                "parameters must have the shapes of those that network.init(key) draws, "
+                f"got {np.shape(ours)} for {np.shape(theirs)}"
+            )
