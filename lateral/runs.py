@@ -10,7 +10,7 @@ import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from lateral.storage.machine import this_platform
 from lateral.storage.migration import CHECKSUM_SINCE, OLDEST, VERSION, migrated
 from lateral.storage.parameters import check_storable, drawn_shapes, put_together, take_apart
 
-__all__ = ["Run", "check_storable", "load_progress", "load_run", "save_run"]
+__all__ = ["Progress", "Run", "check_storable", "load_progress", "load_run", "save_run"]
 
 _FORMAT = "lateral-run"
 # Of a header, what each field is.
@@ -96,6 +96,23 @@ class Run:
         return None if self.initial_params is None else RegulatoryFunction(self.model.network, self.initial_params)
 
 
+class Progress(NamedTuple):
+    """What a checkpoint holds besides a run.
+
+    Attributes:
+        identity, finished: those of the run.
+        made_with: its versions and its platform.
+        facts: JSON values, None for a run that was saved without progress.
+        arrays: arrays by name.
+    """
+
+    identity: dict[str, Any]
+    finished: bool
+    made_with: dict[str, dict[str, str]]
+    facts: dict[str, Any] | None
+    arrays: dict[str, np.ndarray]
+
+
 def save_run(path: str | os.PathLike, run: Run, progress: tuple[dict, dict[str, Any]] | None = None) -> Path:
     """Write a run to one file, completely or not at all, and return its path.
 
@@ -153,35 +170,16 @@ def load_run(path: str | os.PathLike, network: Any = None, **own: Any) -> Run:
         OSError: if it cannot be read.
         ValueError: if it is not a run, is damaged, comes from a newer version, or needs `network` or another object.
     """
-    return load_progress(path, network, **own)[0]
-
-
-def load_progress(
-    path: str | os.PathLike, network: Any = None, **own: Any
-) -> tuple[Run, dict[str, Any] | None, dict[str, np.ndarray]]:
-    """Read a run and how far its training had come, as `save_run` was given them; arguments as of `load_run`.
-
-    Returns:
-        The run; the JSON values of its progress, None for a run without; and the arrays of its progress by name.
-
-    Raises:
-        ValueError, OSError: as `load_run`.
-    """
     path = Path(path)
-    header, arrays = read_archive(path, lambda header: _version(header, path) >= CHECKSUM_SINCE)
+    header, history, arrays = _read(path)
     own = {"network": network} | own
     with complete(path):
-        _version(header, path)
-        history = _taken(arrays, "history_")
-        header, history = migrated(header, history)
-        _check_header(header)
-        _check_history(history)
         described = decode(header["model"])
     check_own(described, own, path)
     with complete(path):
         model = check_kind("model", rebuild(described, "model", own), Model)
         drawn = drawn_shapes(model.network)
-        progress, arrays_of_progress = decode(header["progress"]), _taken(arrays, "progress_")
+        progress = _taken(arrays, "progress_")
         initial = header["initial_params"]
         run = Run(
             method=header["method"],
@@ -197,9 +195,35 @@ def load_progress(
             finished=header["finished"],
             identity=decode(header["identity"]),
         )
-        if arrays or (progress is None and arrays_of_progress):
-            raise ValueError(f"it holds {min([*arrays, *arrays_of_progress])!r}, which belongs to nothing")
-    return run, progress, arrays_of_progress
+        if arrays or (header["progress"] is None and progress):
+            raise ValueError(f"it holds {min([*arrays, *progress])!r}, which belongs to nothing")
+    return run
+
+
+def load_progress(path: str | os.PathLike) -> Progress:
+    """How far a training had come, as `save_run` was given it; the run itself is not built.
+
+    Raises:
+        ValueError, OSError: as `load_run`.
+    """
+    path = Path(path)
+    header, _, arrays = _read(path)
+    with complete(path):
+        facts = {"versions": header["versions"], "platform": header["platform"]}
+        progress = None if header["progress"] is None else decode(header["progress"])
+        return Progress(decode(header["identity"]), header["finished"], facts, progress, _taken(arrays, "progress_"))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Header and history as the present version writes them, and all other arrays."""
+    header, arrays = read_archive(path, lambda header: _version(header, path) >= CHECKSUM_SINCE)
+    with complete(path):
+        _version(header, path)
+        history = _taken(arrays, "history_")
+        header, history = migrated(header, history)
+        _check_header(header)
+        _check_history(history)
+    return header, history, arrays
 
 
 def _taken(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from lateral.objective import OBJECTIVES
 from lateral.readout import Readout
 from lateral.tissue import Tissue
 
-__all__ = ["check_own", "decode", "describe", "encode", "rebuild"]
+__all__ = ["check_own", "decode", "describe", "encode", "own_parts", "rebuild"]
 
 KINDS = {kind.__name__: kind for kind in (MLP, RBFNetwork, *GEOMETRIES.values(), Tissue, Readout, Numerics, Model)}
 MAY_BE_OWN = ("network", "geometry", "objective", "relaxation", "engine")
@@ -59,6 +59,12 @@ def rebuild(described: Any, name: str, own: dict[str, Any]) -> Any:
         raise ValueError(f"the type {described['type']!r:.80} is unknown")
     _check_names(described, {"type", *(f.name for f in dataclasses.fields(kind))}, kind.__name__)
     return kind(**{name: rebuild(value, name, own) for name, value in described.items() if name != "type"})
+
+
+def own_parts(model: Model) -> dict[str, Any]:
+    """The objects of a model that are a user's own, by the name under which `load_run` asks for them."""
+    parts = {name: getattr(model, name) for name in MAY_BE_OWN}
+    return {name: part for name, part in parts.items() if "own" in (describe(part) or ())}
 
 
 def check_own(described: Any, own: dict[str, Any], path: Any, name: str = "") -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from lateral.checks import check_number
 from lateral.fields import plain
-from lateral.storage.description import describe
+from lateral.storage.description import describe, encode
 
 __all__ = ["Checkpoint", "check_checkpoint", "differences", "digest", "identity_of", "packed", "take_up"]
 
@@ -68,7 +67,7 @@ def identity_of(method: str, model: Any, key: jax.Array, start: Any, settings: d
         "initial_params": None if start is None else digest(start),
         "precision": str(jnp.result_type(float)),
     }
-    return json.loads(json.dumps(identity))
+    return encode(identity, "identity")
 
 
 def digest(tree: Any) -> str:

@@ -59,8 +59,8 @@ class TrainingSession:
             own the setting that it calls `steered`. May be changed. None: 0.1, or what the algorithm has.
         n_candidates: random networks of which the best, on 64 replicates, is the start; 1 takes any.
         initial_params: start from these instead.
-        checkpoint: a file to keep what is reached, and to go on from, also at the learning rate and noise of then:
-            see `lateral.Checkpoint`.
+        checkpoint: a file to keep what is reached, now and then and at `save()`, and to go on from, also at the
+            learning rate and noise of then: see `lateral.Checkpoint`.
 
     Attributes:
         algorithm: what trains.
@@ -154,6 +154,10 @@ class TrainingSession:
         except BaseException:
             self._watch.write()
             raise
+
+    def save(self) -> None:
+        """Write the checkpoint now, and not when it is due."""
+        self._watch.write()
 
     def _chunk(self, n_epochs: int) -> None:
         numbers = {self.algorithm.steered: self.learning_rate, "noise_strength": self.noise_strength}

@@ -18,7 +18,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lateral.evaluation import merit
-from lateral.runs import Run, load_progress, save_run
+from lateral.runs import Run, load_progress, load_run, save_run
+from lateral.storage.description import own_parts
 from lateral.storage.files import check_writable
 from lateral.training.checkpoint import Checkpoint, check_checkpoint, differences, packed, take_up
 
@@ -215,23 +216,22 @@ class Watch:
         check_writable(path, "checkpoint")
         if self._checkpoint.fresh or not path.exists():
             return
-        own = {name: getattr(model, name) for name in ("network", "geometry", "objective", "relaxation", "engine")}
-        run, kept, arrays = load_progress(path, **own)
-        if different := differences(run.identity, self._identity):
+        progress = load_progress(path)
+        if different := differences(progress.identity, self._identity):
             more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
-            what = "; ".join(different[:SHOWN]) + more if run.identity else "it was saved without `checkpoint`"
+            what = "; ".join(different[:SHOWN]) + more if progress.identity else "it was saved without `checkpoint`"
             raise ValueError(
                 f"{path} is of another training: {what}. Take another file, or start anew: --fresh, "
                 "Checkpoint(path, fresh=True)"
             )
-        if run.finished:
-            self.finished = dataclasses.replace(run, model=model)
+        if progress.finished:
+            self.finished = load_run(path, **own_parts(model))
             return
         now = Run(method="", params=None, model=model)
-        if changed := differences(run.versions | run.platform, now.versions | now.platform):
+        if changed := differences(progress.made_with, {"versions": now.versions, "platform": now.platform}):
             message = f"{path} was begun elsewhere, the last digits may differ: {'; '.join(changed)}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-        self._kept = (kept or {}, arrays)
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        self._kept = (progress.facts or {}, progress.arrays)
 
     def _due(self) -> bool:
         # Never more than a fiftieth of the time, however slow the disk.
