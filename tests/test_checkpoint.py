@@ -272,25 +272,12 @@ def test_an_interrupted_session_has_trained_each_epoch_once():
 
 # --- signals, as a command line gets them ---
 
-TRAIN = [
-    "train",
-    "score",
-    "--objective",
-    "tissue",
-    "--n-cells",
-    "5",
-    "--n-steps",
-    "200",
-    "--n-replicates",
-    "64",
-    "--n-candidates",
-    "8",
-]
-TRAIN += ["--n-restarts", "2", "--n-exploration", "100", "--n-epochs", "2000", "--n-fresh", "100"]
+TISSUE = ["--objective", "tissue", "--n-cells", "5", "--n-steps", "200", "--n-replicates", "64"]
+RESTARTS = ["--n-candidates", "8", "--n-restarts", "2", "--n-exploration", "100", "--n-epochs", "2000"]
 
 
 def start(out, *more, **pipes):
-    command = [sys.executable, "-m", "lateral", *TRAIN, "--out", str(out), *more]
+    command = [sys.executable, "-m", "lateral", "train", "score", *TISSUE, *RESTARTS, "--out", str(out), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **pipes)
 
 
