@@ -226,7 +226,7 @@ def _check_header(header: dict[str, Any]) -> None:
         raise ValueError(f"it has an unknown field {min(unknown)!r}")
     for name, kinds in _FIELDS.items():
         if type(header[name]) not in kinds:
-            expected = " or ".join(kind.__name__ for kind in kinds)
+            expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
             raise ValueError(f"{name} must be {expected}, got {header[name]!r:.80}")
     for name in ("versions", "platform"):
         if not all(isinstance(text, str) for text in [*header[name], *header[name].values()]):

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lateral.storage.files import NONBLOCK, whole_file
+from lateral.storage.files import whole_file
 
 __all__ = ["complete", "read_archive", "storable", "write_archive"]
 
@@ -42,13 +42,16 @@ def write_archive(path: str | os.PathLike, header: dict[str, Any], arrays: dict[
         ValueError: before anything is written, if the header is not JSON, or an array or its name cannot be kept.
         OSError: if the file cannot be written.
     """
-    text = json.dumps(header, allow_nan=False)
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the header is no JSON: {error}") from None
     if len(text) > MAX_HEADER or sum(64 + len(name.encode()) for name in arrays) > MAX_DIRECTORY - 256:
         raise ValueError(f"too much for a file: {len(text)} characters of settings, {len(arrays)} arrays")
     kept = {name: storable(name, array) for name, array in arrays.items()}
     for name in kept:
         as_read = zipfile.ZipInfo(f"{name}.npy").filename  # cut at a zero byte
-        if name in (HEADER, CHECKSUM) or as_read != f"{name}.npy" or not name.isprintable():
+        if name in ("", HEADER, CHECKSUM) or as_read != f"{name}.npy" or not name.isprintable():
             raise ValueError(f"{name!r} cannot be the name of an array in a file")
     kept[HEADER] = np.array(text)
     kept[CHECKSUM] = np.array(_checksum(kept))
@@ -115,7 +118,8 @@ def complete(path: str | os.PathLike) -> Iterator[None]:
         reason = str(error) if type(error) is ValueError else _in_our_words(error)
         if reason.startswith(f"{path} "):
             raise
-        raise ValueError(f"{path} is not a complete run file of lateral: {reason}") from error
+        short = " ".join(reason.split())[:400]
+        raise ValueError(f"{path} is not a complete run file of lateral: {short}") from error
 
 
 def _in_our_words(error: Exception) -> str:
@@ -138,7 +142,7 @@ def _open_regular(path: Path) -> BinaryIO:
         if not stat.S_ISREG(kind):  # to open a pipe waits, to open a device may do anything
             raise ValueError("it is no ordinary file")
     # Whatever took its place since does not wait either.
-    return os.fdopen(os.open(path, os.O_RDONLY | NONBLOCK | getattr(os, "O_BINARY", 0)), "rb")
+    return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
 
 
 def _members(file: BinaryIO) -> dict[str, np.ndarray]:

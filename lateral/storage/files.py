@@ -25,7 +25,6 @@ except ImportError:  # Windows: neither locks nor sweeping
 
 __all__ = ["SavedElsewhere", "check_writable", "save_somewhere", "whole_file"]
 
-NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 OTHERS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -178,7 +177,7 @@ def _check_replaceable(target: Path, old: os.stat_result, said: str) -> None:
     if not old.st_mode & 0o222:  # root, too, has protected it for a reason
         raise PermissionError(f"{said} is write-protected, name another file or unprotect it (chmod u+w)")
     try:
-        os.close(os.open(target, os.O_WRONLY | NONBLOCK))
+        os.close(os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)))
     except OSError as error:
         raise type(error)(f"{said} cannot be written ({error.strerror}), name another file") from None
     folder = target.parent.stat()
@@ -215,7 +214,7 @@ def _sweep(target: Path) -> None:
         if not (entry.name.startswith(_prefix(target)) and entry.is_file(follow_symlinks=False)):
             continue
         with contextlib.suppress(OSError):  # gone meanwhile, or another user's
-            handle = os.open(entry.path, os.O_RDWR | NONBLOCK | os.O_NOFOLLOW)
+            handle = os.open(entry.path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
                 if _lock(handle, wait=False):
                     os.unlink(entry.path)

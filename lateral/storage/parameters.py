@@ -114,10 +114,12 @@ def _nested(nesting: Any, arrays: dict[str, np.ndarray]) -> Any:
         return None
     if not isinstance(nesting, dict):
         return _cast(nesting, arrays)
-    ((kind, values),) = nesting.items()
+    kind, *others = nesting
+    if others or kind not in ("dict", "list", "tuple"):
+        raise ValueError("its parameters are in a container that is unknown")
     if kind == "dict":
-        return {name: _nested(value, arrays) for name, value in values.items()}
-    return {"tuple": tuple, "list": list}[kind](_nested(value, arrays) for value in values)
+        return {name: _nested(value, arrays) for name, value in nesting["dict"].items()}
+    return (list if kind == "list" else tuple)(_nested(value, arrays) for value in nesting[kind])
 
 
 def _cast(number: Any, arrays: dict[str, np.ndarray]) -> jax.Array:
@@ -125,14 +127,14 @@ def _cast(number: Any, arrays: dict[str, np.ndarray]) -> jax.Array:
     if type(number) is not int:
         raise ValueError(f"{number!r} is no number of an array")
     array = arrays.pop(f"param_{number}")
-    with np.errstate(over="ignore"):
-        cast = jnp.asarray(array)
     if not np.isfinite(array).all():
         raise ValueError("its parameters are not finite")
-    kept = np.isfinite(cast).all() if array.dtype.kind == "f" else (np.asarray(cast) == array).all()
-    if not kept:
+    with np.errstate(over="ignore"):
+        cast = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    kept = np.isfinite(cast) if array.dtype.kind == "f" else cast == array
+    if not kept.all():
         raise ValueError(f'its parameters exceed {cast.dtype}: load it with jax.config.update("jax_enable_x64", True)')
-    return cast
+    return jnp.asarray(cast)
 
 
 def _check_fit(params: Any, drawn: Any) -> None:
