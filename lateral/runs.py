@@ -110,7 +110,8 @@ def save_run(path: str | os.PathLike, run: Run, progress: tuple[dict, dict[str, 
             a history of unequal lengths, objects in place of numbers.
         OSError: if the file cannot be written.
     """
-    check_kind("run", run, Run)
+    if not isinstance(run, Run):
+        raise ValueError(f"run must be a lateral.Run, got {type(run).__name__}")
     leaves: list[np.ndarray] = []
     facts, arrays_of_progress = (None, {}) if progress is None else progress
     drawn = drawn_shapes(run.model.network)
