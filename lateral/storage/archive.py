@@ -24,9 +24,10 @@ __all__ = ["complete", "read_archive", "storable", "write_archive"]
 
 HEADER, CHECKSUM = "header", "checksum"
 MAX_DIRECTORY = 2**20  # bytes of the list of members at the end of a zip file, 46 each and the name
-MAX_HEADER = 2**24  # characters
+MAX_HEADER = 2**22  # characters; as lists of nothing they would take 100 MB
 MAX_NPY_HEADER = 2_000  # of one array: its type and shape
 CHUNK = 2**20  # bytes read at once
+ALIGNMENT = 64
 ENCRYPTED, PATCHED, STRONGLY_ENCRYPTED = 0x1, 0x20, 0x40  # flags of a member of a zip file
 
 
@@ -181,15 +182,17 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
             raise ValueError(f"its member {info.filename!r} holds {dtype} where it may not")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != n_bytes:
             raise ValueError(f"its member {info.filename!r} has {n_bytes} bytes, which are no {dtype}{list(shape)}")
-        array = np.empty(shape, dtype, "F" if in_columns else "C")
-        flat = memoryview(array.reshape(-1, order="A").view(np.uint8))
+        # At such addresses JAX takes an array as it is, without a copy.
+        memory = np.empty(n_bytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        flat = memory[start : start + n_bytes]
         place = 0
         while chunk := member.read(CHUNK):  # `readinto` would make a second copy; the end checks the CRC
-            flat[place : place + len(chunk)] = chunk
+            flat[place : place + len(chunk)] = np.frombuffer(chunk, np.uint8)
             place += len(chunk)
         if place != n_bytes:
             raise ValueError(f"its member {info.filename!r} ends early")
-    return array
+    return flat.view(dtype).reshape(shape, order="F" if in_columns else "C")
 
 
 def _type_and_shape(member, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -7,7 +7,6 @@ to the network: if `network.init` makes the same structure, that is what the arr
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lateral.storage.archive import storable
@@ -67,7 +66,7 @@ def take_apart(params: Any, drawn: Any, leaves: list[np.ndarray]) -> Any:
         leaves.extend(_leaf(leaf) for leaf in jax.tree.leaves(params))
         nesting = {"leaves": list(range(first, len(leaves)))}
     _check_fit(params, drawn)
-    if not all(np.isfinite(leaf).all() for leaf in leaves[first:]):
+    if not all(map(_is_finite, leaves[first:])):
         raise ValueError("parameters must be finite")
     return nesting
 
@@ -127,14 +126,18 @@ def _cast(number: Any, arrays: dict[str, np.ndarray]) -> jax.Array:
     if type(number) is not int:
         raise ValueError(f"{number!r} is no number of an array")
     array = arrays.pop(f"param_{number}")
-    if not np.isfinite(array).all():
+    if not _is_finite(array):
         raise ValueError("its parameters are not finite")
     with np.errstate(over="ignore"):
         cast = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
-    kept = np.isfinite(cast) if array.dtype.kind == "f" else cast == array
-    if not kept.all():
+    if not (cast is array or (_is_finite(cast) if array.dtype.kind == "f" else (cast == array).all())):
         raise ValueError(f'its parameters exceed {cast.dtype}: load it with jax.config.update("jax_enable_x64", True)')
-    return jnp.asarray(cast)
+    return jax.device_put(cast)  # without a copy where the array lies as JAX wants it, unlike jnp.asarray
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Without an array of truth values, which would take a quarter of the memory."""
+    return array.size == 0 or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
 def _check_fit(params: Any, drawn: Any) -> None:
