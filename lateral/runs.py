@@ -58,7 +58,8 @@ class Run:
     Attributes:
         method: `"evolution"`, `"backprop"` (gradients through the dynamics), `"score"` (noise weighed by outcome),
             `"finite-differences"`, `"combination"`, or a user's own name.
-        params: the trained parameters, a pytree of arrays.
+        params: the trained parameters, a pytree of arrays; to be saved they are in dicts, lists and tuples, or in
+            whatever containers `model.network.init` draws them.
         model: the `Model` that was trained.
         history: one array for each quantity recorded, one entry for each epoch or generation.
         settings: settings of the training itself (epochs, learning rate, ...), plain JSON values.
@@ -182,17 +183,21 @@ def load_progress(
     with complete(path):
         model = check_kind("model", rebuild(described, "model", own), Model)
         drawn = drawn_shapes(model.network)
+        given = own["network"] is not None
+        said = (
+            f"{path} was trained with another network than the given one, whose parameters" if given else "parameters"
+        )
         progress, arrays_of_progress = decode(header["progress"]), _taken(arrays, "progress_")
         initial = header["initial_params"]
         run = Run(
             method=header["method"],
-            params=put_together(header["params"], drawn, arrays),
+            params=put_together(header["params"], drawn, arrays, said),
             model=model,
             history=history,
             settings=decode(header["settings"]),
             seed=header["seed"],
             versions=header["versions"],
-            initial_params=None if initial is None else put_together(initial, drawn, arrays),
+            initial_params=None if initial is None else put_together(initial, drawn, arrays, said),
             evaluation=decode(header["evaluation"]),
             platform=header["platform"],
             finished=header["finished"],

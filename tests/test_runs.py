@@ -454,6 +454,9 @@ def test_parameters_that_do_not_fit_the_network_are_refused(tmp_path, run):
     edit(path, param_0=np.zeros(4))
     with pytest.raises(ValueError, match=r"r\.npz is not a complete run file .* got \(4,\) for \(3,\)"):
         load_run(path)
+    path = save_run(path, Run("mine", {"weights": np.ones(4)}, Model(ByNumPy())))
+    with pytest.raises(ValueError, match=r"r\.npz was trained with another network than the given one, .*structure"):
+        load_run(path, Drawn(Layer))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -140,13 +140,22 @@ def _temporary(path: Path, name: str) -> Iterator[tuple[BinaryIO, str, Path]]:
     try:
         with os.fdopen(handle, "wb") as file:
             if old is not None and fcntl is not None:
-                with contextlib.suppress(OSError):
-                    os.fchown(file.fileno(), old.st_uid, old.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+                _adopt(file.fileno(), old)
             yield file, temporary, target
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _adopt(handle: int, old: os.stat_result) -> None:
+    """Group, owner and mode of the file that will be replaced, as far as the system allows; it stays secret before."""
+    for change in (
+        lambda: os.fchown(handle, -1, old.st_gid),
+        lambda: os.fchown(handle, old.st_uid, -1),
+        lambda: os.fchmod(handle, stat.S_IMODE(old.st_mode)),
+    ):
+        with contextlib.suppress(OSError):  # not the owner; or a file system without any of them
+            change()
 
 
 def _target(path: Path, said: str) -> tuple[Path, os.stat_result | None]:

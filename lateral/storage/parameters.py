@@ -65,14 +65,16 @@ def take_apart(params: Any, drawn: Any, leaves: list[np.ndarray]) -> Any:
             raise ValueError(str(error)) from None
         leaves.extend(_leaf(leaf) for leaf in jax.tree.leaves(params))
         nesting = {"leaves": list(range(first, len(leaves)))}
-    _check_fit(params, drawn)
+    _check_fit(params, drawn, "parameters")
     if not all(map(_is_finite, leaves[first:])):
         raise ValueError("parameters must be finite")
     return nesting
 
 
-def put_together(nesting: Any, drawn: Any, arrays: dict[str, np.ndarray]) -> Any:
+def put_together(nesting: Any, drawn: Any, arrays: dict[str, np.ndarray], said: str = "parameters") -> Any:
     """What `take_apart` took apart, in the precision of now; takes each `param_...` that it needs out of `arrays`.
+
+    A message that they do not fit what is `drawn` begins with `said`.
 
     Raises:
         ValueError, KeyError, TypeError: if the nesting or the arrays do not fit each other or the network.
@@ -81,7 +83,7 @@ def put_together(nesting: Any, drawn: Any, arrays: dict[str, np.ndarray]) -> Any
         params = jax.tree.unflatten(jax.tree.structure(drawn), [_cast(number, arrays) for number in nesting["leaves"]])
     else:
         params = _nested(nesting, arrays)
-    _check_fit(params, drawn)
+    _check_fit(params, drawn, said)
     return params
 
 
@@ -140,14 +142,14 @@ def _is_finite(array: np.ndarray) -> bool:
     return array.size == 0 or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
-def _check_fit(params: Any, drawn: Any) -> None:
+def _check_fit(params: Any, drawn: Any, said: str) -> None:
     if drawn is None:
         return
     if jax.tree.structure(params) != jax.tree.structure(drawn):
-        raise ValueError("parameters must have the structure of those that network.init(key) draws")
+        raise ValueError(f"{said} must have the structure of those that network.init(key) draws")
     for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(drawn), strict=True):
         if np.shape(ours) != np.shape(theirs):
             raise ValueError(
-                "parameters must have the shapes of those that network.init(key) draws, "
+                f"{said} must have the shapes of those that network.init(key) draws, "
                 f"got {np.shape(ours)} for {np.shape(theirs)}"
             )
