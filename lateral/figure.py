@@ -50,9 +50,10 @@ class Figure(matplotlib.figure.Figure):
         if not isinstance(fname, (str, os.PathLike)):
             return super().savefig(fname, format=format, **kwargs)
         path = Path(fname)
-        format = format or path.suffix.removeprefix(".") or matplotlib.rcParams["savefig.format"]
-        with whole_file(path if path.suffix else path.with_name(f"{path.name}.{format}")) as file:
-            super().savefig(file, format=format, **kwargs)
+        if format is None and not path.suffix:  # as matplotlib does
+            path = path.with_name(f"{path.name}.{matplotlib.rcParams['savefig.format']}")
+        with whole_file(path) as file:
+            super().savefig(file, format=format or path.suffix.removeprefix("."), **kwargs)
 
     def curves(self) -> dict[str, dict[str, Sequence]]:
         """The curves that have a label, a table with the columns `curve`, `x` and `y` for each panel with any."""

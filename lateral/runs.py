@@ -58,7 +58,8 @@ class Run:
     Attributes:
         method: `"evolution"`, `"backprop"` (gradients through the dynamics), `"score"` (noise weighed by outcome),
             `"finite-differences"`, `"combination"`, or a user's own name.
-        params: the trained parameters, a pytree of arrays.
+        params: the trained parameters, a pytree of arrays; to be saved they are in dicts, lists and tuples, or in
+            whatever containers `model.network.init` draws them.
         model: the `Model` that was trained.
         history: one array for each quantity recorded, one entry for each epoch or generation.
         settings: settings of the training itself (epochs, learning rate, ...), plain JSON values.
@@ -127,7 +128,8 @@ def save_run(path: str | os.PathLike, run: Run, progress: tuple[dict, dict[str, 
             a history of unequal lengths, objects in place of numbers.
         OSError: if the file cannot be written.
     """
-    check_kind("run", run, Run)
+    if not isinstance(run, Run):
+        raise ValueError(f"run must be a lateral.Run, got {type(run).__name__}")
     leaves: list[np.ndarray] = []
     facts, arrays_of_progress = (None, {}) if progress is None else progress
     drawn = drawn_shapes(run.model.network)
@@ -179,17 +181,21 @@ def load_run(path: str | os.PathLike, network: Any = None, **own: Any) -> Run:
     with complete(path):
         model = check_kind("model", rebuild(described, "model", own), Model)
         drawn = drawn_shapes(model.network)
+        given = own["network"] is not None
+        said = (
+            f"{path} was trained with another network than the given one, whose parameters" if given else "parameters"
+        )
         progress = _taken(arrays, "progress_")
         initial = header["initial_params"]
         run = Run(
             method=header["method"],
-            params=put_together(header["params"], drawn, arrays),
+            params=put_together(header["params"], drawn, arrays, said),
             model=model,
             history=history,
             settings=decode(header["settings"]),
             seed=header["seed"],
             versions=header["versions"],
-            initial_params=None if initial is None else put_together(initial, drawn, arrays),
+            initial_params=None if initial is None else put_together(initial, drawn, arrays, said),
             evaluation=decode(header["evaluation"]),
             platform=header["platform"],
             finished=header["finished"],
@@ -250,7 +256,7 @@ def _check_header(header: dict[str, Any]) -> None:
         raise ValueError(f"it has an unknown field {min(unknown)!r}")
     for name, kinds in _FIELDS.items():
         if type(header[name]) not in kinds:
-            expected = " or ".join(kind.__name__ for kind in kinds)
+            expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
             raise ValueError(f"{name} must be {expected}, got {header[name]!r:.80}")
     for name in ("versions", "platform"):
         if not all(isinstance(text, str) for text in [*header[name], *header[name].values()]):

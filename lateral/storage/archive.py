@@ -18,15 +18,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lateral.storage.files import NONBLOCK, whole_file
+from lateral.storage.files import whole_file
 
 __all__ = ["complete", "read_archive", "storable", "write_archive"]
 
 HEADER, CHECKSUM = "header", "checksum"
 MAX_DIRECTORY = 2**20  # bytes of the list of members at the end of a zip file, 46 each and the name
-MAX_HEADER = 2**24  # characters
+MAX_HEADER = 2**22  # characters; as lists of nothing they would take 100 MB
 MAX_NPY_HEADER = 2_000  # of one array: its type and shape
 CHUNK = 2**20  # bytes read at once
+ALIGNMENT = 64
 ENCRYPTED, PATCHED, STRONGLY_ENCRYPTED = 0x1, 0x20, 0x40  # flags of a member of a zip file
 
 
@@ -42,13 +43,16 @@ def write_archive(path: str | os.PathLike, header: dict[str, Any], arrays: dict[
         ValueError: before anything is written, if the header is not JSON, or an array or its name cannot be kept.
         OSError: if the file cannot be written.
     """
-    text = json.dumps(header, allow_nan=False)
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the header is no JSON: {error}") from None
     if len(text) > MAX_HEADER or sum(64 + len(name.encode()) for name in arrays) > MAX_DIRECTORY - 256:
         raise ValueError(f"too much for a file: {len(text)} characters of settings, {len(arrays)} arrays")
     kept = {name: storable(name, array) for name, array in arrays.items()}
     for name in kept:
         as_read = zipfile.ZipInfo(f"{name}.npy").filename  # cut at a zero byte
-        if name in (HEADER, CHECKSUM) or as_read != f"{name}.npy" or not name.isprintable():
+        if name in ("", HEADER, CHECKSUM) or as_read != f"{name}.npy" or not name.isprintable():
             raise ValueError(f"{name!r} cannot be the name of an array in a file")
     kept[HEADER] = np.array(text)
     kept[CHECKSUM] = np.array(_checksum(kept))
@@ -115,7 +119,8 @@ def complete(path: str | os.PathLike) -> Iterator[None]:
         reason = str(error) if type(error) is ValueError else _in_our_words(error)
         if reason.startswith(f"{path} "):
             raise
-        raise ValueError(f"{path} is not a complete run file of lateral: {reason}") from error
+        short = " ".join(reason.split())[:400]
+        raise ValueError(f"{path} is not a complete run file of lateral: {short}") from error
 
 
 def _in_our_words(error: Exception) -> str:
@@ -138,7 +143,7 @@ def _open_regular(path: Path) -> BinaryIO:
         if not stat.S_ISREG(kind):  # to open a pipe waits, to open a device may do anything
             raise ValueError("it is no ordinary file")
     # Whatever took its place since does not wait either.
-    return os.fdopen(os.open(path, os.O_RDONLY | NONBLOCK | getattr(os, "O_BINARY", 0)), "rb")
+    return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
 
 
 def _members(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -177,15 +182,17 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
             raise ValueError(f"its member {info.filename!r} holds {dtype} where it may not")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != n_bytes:
             raise ValueError(f"its member {info.filename!r} has {n_bytes} bytes, which are no {dtype}{list(shape)}")
-        array = np.empty(shape, dtype, "F" if in_columns else "C")
-        flat = memoryview(array.reshape(-1, order="A").view(np.uint8))
+        # At such addresses JAX takes an array as it is, without a copy.
+        memory = np.empty(n_bytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        flat = memory[start : start + n_bytes]
         place = 0
         while chunk := member.read(CHUNK):  # `readinto` would make a second copy; the end checks the CRC
-            flat[place : place + len(chunk)] = chunk
+            flat[place : place + len(chunk)] = np.frombuffer(chunk, np.uint8)
             place += len(chunk)
         if place != n_bytes:
             raise ValueError(f"its member {info.filename!r} ends early")
-    return array
+    return flat.view(dtype).reshape(shape, order="F" if in_columns else "C")
 
 
 def _type_and_shape(member, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:

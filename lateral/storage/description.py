@@ -95,18 +95,7 @@ def encode(value: Any, name: str) -> Any:
     Raises:
         ValueError: for what JSON has no word for, with its `name`.
     """
-    value = plain(value)
-    if isinstance(value, dict):
-        if unnamed := [key for key in value if not isinstance(key, str)]:
-            raise ValueError(f"{name} must have names that are strings, got {unnamed[0]!r}")
-        return {key: encode(entry, f"{name}[{key!r}]") for key, entry in value.items()}
-    if isinstance(value, list):
-        return [encode(entry, name) for entry in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else {"float": str(float(value))}
-    if value is None or isinstance(value, (str, int)):
-        return value
-    raise ValueError(f"{name} holds a {type(value).__name__}, which no file can keep")
+    return _strict(plain(value), name)
 
 
 def decode(value: Any) -> Any:
@@ -116,6 +105,20 @@ def decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return float(value["float"]) if value.keys() == {"float"} else {key: decode(x) for key, x in value.items()}
+
+
+def _strict(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        if unnamed := [key for key in value if not isinstance(key, str)]:
+            raise ValueError(f"{name} must have names that are strings, got {unnamed[0]!r}")
+        return {key: _strict(entry, f"{name}[{key!r}]") for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_strict(entry, name) for entry in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else {"float": str(float(value))}
+    if value is None or isinstance(value, (str, int)):
+        return value
+    raise ValueError(f"{name} holds a {type(value).__name__}, which no file can keep")
 
 
 def _check_names(described: dict[str, Any], names: set[str], of: str) -> None:

@@ -25,7 +25,6 @@ except ImportError:  # Windows: neither locks nor sweeping
 
 __all__ = ["SavedElsewhere", "check_writable", "save_somewhere", "whole_file"]
 
-NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 OTHERS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -141,13 +140,22 @@ def _temporary(path: Path, name: str) -> Iterator[tuple[BinaryIO, str, Path]]:
     try:
         with os.fdopen(handle, "wb") as file:
             if old is not None and fcntl is not None:
-                with contextlib.suppress(OSError):
-                    os.fchown(file.fileno(), old.st_uid, old.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+                _adopt(file.fileno(), old)
             yield file, temporary, target
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _adopt(handle: int, old: os.stat_result) -> None:
+    """Group, owner and mode of the file that will be replaced, as far as the system allows; it stays secret before."""
+    for change in (
+        lambda: os.fchown(handle, -1, old.st_gid),
+        lambda: os.fchown(handle, old.st_uid, -1),
+        lambda: os.fchmod(handle, stat.S_IMODE(old.st_mode)),
+    ):
+        with contextlib.suppress(OSError):  # not the owner; or a file system without any of them
+            change()
 
 
 def _target(path: Path, said: str) -> tuple[Path, os.stat_result | None]:
@@ -178,7 +186,7 @@ def _check_replaceable(target: Path, old: os.stat_result, said: str) -> None:
     if not old.st_mode & 0o222:  # root, too, has protected it for a reason
         raise PermissionError(f"{said} is write-protected, name another file or unprotect it (chmod u+w)")
     try:
-        os.close(os.open(target, os.O_WRONLY | NONBLOCK))
+        os.close(os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)))
     except OSError as error:
         raise type(error)(f"{said} cannot be written ({error.strerror}), name another file") from None
     folder = target.parent.stat()
@@ -215,7 +223,7 @@ def _sweep(target: Path) -> None:
         if not (entry.name.startswith(_prefix(target)) and entry.is_file(follow_symlinks=False)):
             continue
         with contextlib.suppress(OSError):  # gone meanwhile, or another user's
-            handle = os.open(entry.path, os.O_RDWR | NONBLOCK | os.O_NOFOLLOW)
+            handle = os.open(entry.path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
                 if _lock(handle, wait=False):
                     os.unlink(entry.path)

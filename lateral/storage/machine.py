@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-__all__ = ["this_platform"]
+__all__ = ["processor", "this_platform"]
 
 # Those that XLA's choice of instructions, and so the rounding, depends on.
 FEATURES = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16",
@@ -20,7 +20,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 def this_platform() -> dict[str, str]:
     """Machine, processor and its vector instructions, operating system, what JAX runs on, and the precision."""
-    return _processor() | {
+    return processor() | {
         "system": platform.platform(),
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
@@ -29,7 +29,8 @@ def this_platform() -> dict[str, str]:
 
 
 @lru_cache
-def _processor() -> dict[str, str]:
+def processor() -> dict[str, str]:
+    """The part of it that stays the same as long as Python runs."""
     try:
         lines = CPUINFO.read_text().split("\n\n")[0].splitlines()
     except OSError:  # only Linux has it

@@ -38,8 +38,8 @@ def migrated(header: dict[str, Any], history: dict[str, Any]) -> tuple[dict[str,
 
 def _from_two(header: dict[str, Any], history: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     of_two = header["model"]
-    if unknown := of_two.keys() - {*OTHERS_OF_MODEL, *(name for names in PARTS.values() for name in names)}:
-        raise ValueError(f"the setting {min(unknown)!r} of the model is unknown")
+    if wrong := of_two.keys() ^ {*OTHERS_OF_MODEL, *(name for names in PARTS.values() for name in names)}:
+        raise ValueError(f"the setting {min(wrong)!r} of the model is unknown or missing")
     parts = {kind: {"type": kind} | {name: of_two[name] for name in names} for kind, names in PARTS.items()}
     parts["Tissue"]["geometry"] = _geometry(of_two)
     model = {"type": "Model", "network": _network(header["network"]), "tissue": parts["Tissue"]}

@@ -7,7 +7,6 @@ to the network: if `network.init` makes the same structure, that is what the arr
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lateral.storage.archive import storable
@@ -66,14 +65,16 @@ def take_apart(params: Any, drawn: Any, leaves: list[np.ndarray]) -> Any:
             raise ValueError(str(error)) from None
         leaves.extend(_leaf(leaf) for leaf in jax.tree.leaves(params))
         nesting = {"leaves": list(range(first, len(leaves)))}
-    _check_fit(params, drawn)
-    if not all(np.isfinite(leaf).all() for leaf in leaves[first:]):
+    _check_fit(params, drawn, "parameters")
+    if not all(map(_is_finite, leaves[first:])):
         raise ValueError("parameters must be finite")
     return nesting
 
 
-def put_together(nesting: Any, drawn: Any, arrays: dict[str, np.ndarray]) -> Any:
+def put_together(nesting: Any, drawn: Any, arrays: dict[str, np.ndarray], said: str = "parameters") -> Any:
     """What `take_apart` took apart, in the precision of now; takes each `param_...` that it needs out of `arrays`.
+
+    A message that they do not fit what is `drawn` begins with `said`.
 
     Raises:
         ValueError, KeyError, TypeError: if the nesting or the arrays do not fit each other or the network.
@@ -82,7 +83,7 @@ def put_together(nesting: Any, drawn: Any, arrays: dict[str, np.ndarray]) -> Any
         params = jax.tree.unflatten(jax.tree.structure(drawn), [_cast(number, arrays) for number in nesting["leaves"]])
     else:
         params = _nested(nesting, arrays)
-    _check_fit(params, drawn)
+    _check_fit(params, drawn, said)
     return params
 
 
@@ -114,10 +115,12 @@ def _nested(nesting: Any, arrays: dict[str, np.ndarray]) -> Any:
         return None
     if not isinstance(nesting, dict):
         return _cast(nesting, arrays)
-    ((kind, values),) = nesting.items()
+    kind, *others = nesting
+    if others or kind not in ("dict", "list", "tuple"):
+        raise ValueError("its parameters are in a container that is unknown")
     if kind == "dict":
-        return {name: _nested(value, arrays) for name, value in values.items()}
-    return {"tuple": tuple, "list": list}[kind](_nested(value, arrays) for value in values)
+        return {name: _nested(value, arrays) for name, value in nesting["dict"].items()}
+    return (list if kind == "list" else tuple)(_nested(value, arrays) for value in nesting[kind])
 
 
 def _cast(number: Any, arrays: dict[str, np.ndarray]) -> jax.Array:
@@ -125,24 +128,28 @@ def _cast(number: Any, arrays: dict[str, np.ndarray]) -> jax.Array:
     if type(number) is not int:
         raise ValueError(f"{number!r} is no number of an array")
     array = arrays.pop(f"param_{number}")
-    with np.errstate(over="ignore"):
-        cast = jnp.asarray(array)
-    if not np.isfinite(array).all():
+    if not _is_finite(array):
         raise ValueError("its parameters are not finite")
-    kept = np.isfinite(cast).all() if array.dtype.kind == "f" else (np.asarray(cast) == array).all()
-    if not kept:
+    with np.errstate(over="ignore"):
+        cast = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    if not (cast is array or (_is_finite(cast) if array.dtype.kind == "f" else (cast == array).all())):
         raise ValueError(f'its parameters exceed {cast.dtype}: load it with jax.config.update("jax_enable_x64", True)')
-    return cast
+    return jax.device_put(cast)  # without a copy where the array lies as JAX wants it, unlike jnp.asarray
 
 
-def _check_fit(params: Any, drawn: Any) -> None:
+def _is_finite(array: np.ndarray) -> bool:
+    """Without an array of truth values, which would take a quarter of the memory."""
+    return array.size == 0 or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
+def _check_fit(params: Any, drawn: Any, said: str) -> None:
     if drawn is None:
         return
     if jax.tree.structure(params) != jax.tree.structure(drawn):
-        raise ValueError("parameters must have the structure of those that network.init(key) draws")
+        raise ValueError(f"{said} must have the structure of those that network.init(key) draws")
     for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(drawn), strict=True):
         if np.shape(ours) != np.shape(theirs):
             raise ValueError(
-                "parameters must have the shapes of those that network.init(key) draws, "
+                f"{said} must have the shapes of those that network.init(key) draws, "
                 f"got {np.shape(ours)} for {np.shape(theirs)}"
             )
