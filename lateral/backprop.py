@@ -11,6 +11,7 @@ them with a history, learning-rate schedules, clipping, batches, a noise curricu
 The same loop follows any other estimator of the gradient (`lateral.training`): `gradient=Score()`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ import optax
 from jaxtyping import Array, Float
 
 from lateral.checks import check_key
-from lateral.evaluation import fresh_objective, warn_of_time_step
+from lateral.evaluation import fresh_objective, merit, warn_of_time_step
 from lateral.fields import documented, sort_settings
 from lateral.model import Model, check_model, loss_and_scores
 from lateral.runs import Run
@@ -27,7 +28,6 @@ from lateral.training.descent import GradientDescent, check_optimizer
 from lateral.training.driver import Checks, Training, TrainingDiverged, advance_to
 from lateral.training.estimators import Pathwise, check_estimator
 from lateral.training.schedule import Plan
-from lateral.training.score import require_noise
 
 __all__ = ["compute_loss", "make_train_step", "train_backprop", "train_step"]
 
@@ -105,7 +105,8 @@ def train_backprop(
         `Combination()` also `pathwise_share`, the weight of the pathwise gradient.
 
     Raises:
-        TrainingDiverged: when the loss or its gradient is not finite; its `run` holds the last good parameters.
+        TrainingDiverged: when the loss or its gradient is not finite, or no check is; its `run` holds the last good
+            parameters.
 
     Warns:
         TimeStepWarning: with `check_every`, if the objective of the parameters that are returned changes by more than
@@ -113,7 +114,7 @@ def train_backprop(
     """
     model = Model() if model is None else check_model(model)
     plan, algorithm = sort_settings(settings, Plan(), GradientDescent(), of="train_backprop")
-    require_noise(algorithm.gradient, plan.noises(model).min())
+    plan.check(model, algorithm)
     numbers, training_model = plan.numbers(model, algorithm.optimizer), plan.training_model(model)
     init_key, run_key = jax.random.split(check_key(key))
     state = algorithm.init(model.network, init_key, initial_params)
@@ -129,6 +130,12 @@ def train_backprop(
         raise TrainingDiverged(
             f"loss or gradient not finite at epoch {training.n_done} of {plan.n_epochs}: lower learning_rate, set "
             "clip_norm=1.0 or bound the network with max_rate; the last good parameters are in the exception's .run",
+            run,
+            training.n_done,
+        )
+    if checks is not None and merit(checks.fresh_objective) == -math.inf:
+        raise TrainingDiverged(
+            "no check on fresh replicates gave a finite objective: bound the network with max_rate",
             run,
             training.n_done,
         )

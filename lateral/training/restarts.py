@@ -40,6 +40,7 @@ from lateral.fields import choice, documented, number, recorded, settings, size,
 from lateral.model import Model, check_model
 from lateral.network import RBFNetwork, initial_parameters
 from lateral.runs import Run
+from lateral.training.descent import GradientDescent
 from lateral.training.driver import TrainingDiverged
 from lateral.training.estimators import Score, check_estimator
 from lateral.training.schedule import NOISE_CURRICULA, Plan, check_training_steps
@@ -111,6 +112,13 @@ class Restarts:
             "check_every": self.check_every,
         }
 
+    def check(self, model: Model) -> None:
+        """Refuse what the training of this model would stumble over, before anything is compiled."""
+        for stage in (self.exploration(), self.refinement(model)):
+            del stage["warn"]
+            plan, algorithm = sort_settings(stage, Plan(), GradientDescent(), of="train_restarts")
+            plan.check(model, algorithm)
+
     def _common(self):
         kept = {name: getattr(self, name) for name in ("gradient", "clip_norm", "n_fresh")}
         return kept | {"b2": B2, "chunk_size": CHUNK, "warn": False}
@@ -149,6 +157,7 @@ def train_restarts(
     if initial_params is not None:
         settings |= {"n_restarts": 1, "n_candidates": 1}
     (plan,) = sort_settings(settings, Restarts(), of="train_restarts")
+    plan.check(model)
     n_survivors = min(plan.n_survivors, plan.n_restarts)
     exploration, refinement = plan.exploration(), plan.refinement(model)
     network = model.network
@@ -195,8 +204,10 @@ def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) ->
         return jax.tree.map(lambda x: x[order], population), scores
 
     some, scores = best_of(population, 2 * n_best, 64, first_key)
+    if not (finite := np.isfinite(scores)).any():
+        raise ValueError(f"none of {n_candidates} random networks has a finite objective: bound them with max_rate")
     few, _ = best_of(some, n_best, 1024, second_key)
-    summary = [float(np.quantile(scores, q)) for q in (0.0, 0.5, 1.0)]
+    summary = [float(np.quantile(scores[finite], q)) for q in (0.0, 0.5, 1.0)]
     return [jax.tree.map(lambda x, i=i: x[i], few) for i in range(n_best)], summary, work
 
 
