@@ -225,7 +225,7 @@ def main() -> None:
                     np.mean([of_pattern(t) for t in trials if (t["settings"], t["budget"]) == (s, trial_budget)])
                     for s in settings_to_try(method)
                 ]
-                results["best"][row] = settings_to_try(method)[int(np.argmax(means))]
+                results["best"][row] = settings_to_try(method)[int(np.nanargmax(means))]
             save(results, path)
         if missing := [row for row, *_ in cases if row not in results["best"]]:
             parser.error(f"no settings of {missing[0]!r} are stored: run --tune first")

@@ -78,7 +78,7 @@ def best_random(model, key):
     init_key, score_key = jax.random.split(key)
     population = jax.vmap(model.network.init)(jax.random.split(init_key, N_RANDOM))
     scores, _ = lateral.population_fitness(population, dataclasses.replace(model, n_replicates=R_RANDOM), score_key)
-    return jax.tree.map(lambda x: x[jnp.argmax(scores)], population)
+    return jax.tree.map(lambda x: x[jnp.nanargmax(scores)], population)
 
 
 @jax.jit
@@ -116,7 +116,7 @@ class Evolution:
         key = jax.random.fold_in(self.key, 2 * number + 2)
         fresh = [dataclasses.replace(model, n_replicates=R_RESCORE) for model in self.models]
         scores = jnp.stack([lateral.population_fitness(parents, model, key)[0] for model in fresh])
-        return jax.tree.map(lambda x: x[jnp.argmax(scores.min(axis=0))], parents)
+        return jax.tree.map(lambda x: x[jnp.nanargmax(scores.min(axis=0))], parents)
 
 
 class CMAES:

@@ -11,6 +11,7 @@ them with a history, learning-rate schedules, clipping, batches, a noise curricu
 The same loop follows any other estimator of the gradient (`lateral.training`): `gradient=Score()`.
 """
 
+import math
 from collections.abc import Callable
 from os import PathLike
 from typing import Any
@@ -21,7 +22,7 @@ import optax
 from jaxtyping import Array, Float
 
 from lateral.checks import check_key
-from lateral.evaluation import fresh_objective, warn_of_time_step
+from lateral.evaluation import fresh_objective, merit, warn_of_time_step
 from lateral.fields import documented, recorded, sort_settings
 from lateral.model import Model, check_model, loss_and_scores
 from lateral.runs import Run
@@ -31,7 +32,6 @@ from lateral.training.driver import Training, TrainingDiverged, advance_to
 from lateral.training.estimators import Pathwise, check_estimator
 from lateral.training.fresh import Checks
 from lateral.training.schedule import Plan
-from lateral.training.score import require_noise
 from lateral.training.watch import Watch
 
 __all__ = ["compute_loss", "descend", "make_train_step", "train_backprop", "train_step"]
@@ -112,7 +112,8 @@ def train_backprop(
         `Combination()` also `pathwise_share`, the weight of the pathwise gradient.
 
     Raises:
-        TrainingDiverged: when the loss or its gradient is not finite; its `run` holds the last good parameters.
+        TrainingDiverged: when the loss or its gradient is not finite, or no check is; its `run` holds the last good
+            parameters.
         TrainingInterrupted: at Ctrl-C; its `run` is the run so far.
 
     Warns:
@@ -121,6 +122,7 @@ def train_backprop(
     """
     model = Model() if model is None else check_model(model)
     plan, algorithm = sort_settings(settings, Plan(), GradientDescent(), of="train_backprop")
+    plan.check(model, algorithm)
     numbers = digest(plan.numbers(model, algorithm.optimizer)(np.arange(plan.n_epochs)))
     recorded_ = recorded(algorithm) | plan.recorded(algorithm.optimizer) | {"epochs": numbers}
     identity = identity_of(algorithm.method, model, key, initial_params, recorded_)
@@ -129,7 +131,7 @@ def train_backprop(
         run = watch.finished
         if run is None:
             run = watch.finish(descend(model, plan, algorithm, watch, key=key, initial_params=initial_params))
-    if plan.check_every is not None:
+    if run.settings["fresh_objective"] is not None:
         warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
     return run
 
@@ -145,7 +147,6 @@ def descend(
     part: str = "training",
 ) -> Run:
     """One training by gradient, as a part of what `watch` has in hand; see `train_backprop`."""
-    require_noise(algorithm.gradient, plan.noises(model).min())
     numbers, training_model = plan.numbers(model, algorithm.optimizer), plan.training_model(model)
     init_key, run_key = jax.random.split(check_key(key))
     state = algorithm.init(model.network, init_key, initial_params)
@@ -165,6 +166,12 @@ def descend(
         raise TrainingDiverged(
             f"loss or gradient not finite at epoch {training.n_done} of {plan.n_epochs}: lower learning_rate, set "
             "clip_norm=1.0 or bound the network with max_rate; the last good parameters are in the exception's .run",
+            so_far(),
+            training.n_done,
+        )
+    if checks is not None and checks.at.done and merit(checks.fresh_objective) == -math.inf:
+        raise TrainingDiverged(
+            "no check on fresh replicates gave a finite objective: bound the network with max_rate",
             so_far(),
             training.n_done,
         )

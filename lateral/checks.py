@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 __all__ = [
+    "LARGEST_SIZE",
     "check_callable",
     "check_choice",
     "check_fates",
@@ -28,6 +29,7 @@ __all__ = [
     "check_unit_interval",
     "is_float",
     "is_traced",
+    "working_range",
 ]
 
 
@@ -35,8 +37,12 @@ def is_traced(value) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
+# JAX counts in 32 bits.
+LARGEST_SIZE = 2**31 - 1
+
+
 def check_size(name: str, value, minimum: int = 1) -> int:
-    """A static whole number >= `minimum`, as an `int`."""
+    """A static whole number from `minimum` to 2^31 - 1, as an `int`."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -45,21 +51,37 @@ def check_size(name: str, value, minimum: int = 1) -> int:
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}") from None
     if size < minimum:
         raise ValueError(f"{name} must be >= {minimum}, got {size}")
+    if size > LARGEST_SIZE:
+        raise ValueError(f"{name} must be below 2^31, got {size}")
     return size
+
+
+def working_range() -> tuple[float, float]:
+    """Of the numbers that settings may be: products of three of them neither vanish nor become infinite.
+
+    From 1e-12 to 1e12 in single precision, from 1e-102 to 1e102 in double.
+    """
+    decades = 102 if jax.config.jax_enable_x64 else 12
+    return 10.0**-decades, 10.0**decades
 
 
 def check_number(
     name: str, value, *, above: float | None = None, minimum: float | None = None, maximum: float | None = None
 ):
-    """A finite real scalar within its bounds. A traced scalar passes unseen."""
+    """A finite real scalar within its bounds and those of the working precision; an `int` becomes a `float`.
+
+    A traced scalar passes unseen.
+    """
     if is_traced(value):
         if value.shape != ():
             raise ValueError(f"{name} must be a single number, got an array of shape {value.shape}")
         return value
     try:
-        number = np.asarray(value)
+        number = np.asarray(float(value) if type(value) is int else value)
     except (TypeError, ValueError):
         number = np.asarray(None)
+    except OverflowError:
+        raise ValueError(f"{name} must be finite, got a whole number of {len(str(value))} digits") from None
     if number.shape != () or (number.dtype.kind not in "iuf" and number.dtype != jnp.bfloat16):
         what = f"an array of shape {number.shape}" if number.shape else repr(value)
         raise ValueError(f"{name} must be a single number, got {what}")
@@ -72,7 +94,12 @@ def check_number(
         raise ValueError(f"{name} must be >= {minimum:g}, got {number:g}")
     if maximum is not None and number > maximum:
         raise ValueError(f"{name} must be <= {maximum:g}, got {number:g}")
-    return value
+    smallest, largest = working_range()
+    if abs(number) > largest or (above == 0.0 and number < smallest):  # a number that may be 0 may as well vanish
+        bound = f"at most {largest:g} in size" if abs(number) > largest else f">= {smallest:g}"
+        precision = "double" if jax.config.jax_enable_x64 else "single"
+        raise ValueError(f"{name} must be {bound} to be computed in {precision} precision, got {number:g}")
+    return number if isinstance(value, Integral) else value
 
 
 def check_range(name: str, value):
@@ -81,8 +108,8 @@ def check_range(name: str, value):
         low, high = value
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a pair (low, high) within [0, 1], got {value!r}") from None
-    check_number(f"{name}[0]", low, minimum=0.0, maximum=1.0)
-    check_number(f"{name}[1]", high, minimum=0.0, maximum=1.0)
+    low = check_number(f"{name}[0]", low, minimum=0.0, maximum=1.0)
+    high = check_number(f"{name}[1]", high, minimum=0.0, maximum=1.0)
     if not is_traced(low) and not is_traced(high) and low > high:
         raise ValueError(f"{name} must have low <= high, got ({low:g}, {high:g})")
     return low, high

@@ -5,7 +5,7 @@ Cell i has a state `s_i` in [0, 1] and sees `s̄_i`, the mean state of its neigh
     ds_i = f(s̄_i) dt + σ dW_i,     clipped to [0, 1],
 
 integrated by Euler–Maruyama. Time has no unit: it is measured in the time that a cell at unit rate needs from 0
-to 1. `f` is any function from an array of neighbour means to rates of the same shape, built from `jax.numpy`.
+to 1. `f` is any function from an array of neighbour means to rates of the same shape (`lateral.rules`).
 
 `lateral.tissue` holds the tissue as a value and one step as plain as it can be written, `lateral.geometry` says who
 sees whom, `lateral.engine` computes many steps fast, and this file is what users call. Public arrays are
@@ -73,10 +73,10 @@ def run_multiple_replicates(
     """Simulate independent replicates of a tissue and return their final states.
 
     Args:
-        f: regulatory function, from neighbour means (an array of any shape) to rates of the same shape. A
-            closure, a `lateral` regulatory function, or any callable pytree. Calling again with the same `f`
-            and sizes does not compile again. A closure is recognised by identity: what it has captured when it
-            is first called stays.
+        f: regulatory function, from neighbour means (an array of any shape) to rates of the same shape, each of
+            which depends on its own neighbour mean alone. A function of NumPy or `jax.numpy`, a `lateral` regulatory
+            function, or any callable pytree, whose numbers are traced. No new f compiles anew but with
+            `n_knots=None`, where it must be built from `jax.numpy`.
         n_replicates: independent tissues, R >= 1.
         key: random key, `jax.random.key(seed)`. A replicate's noise depends on the key and its own index only.
         tissue: the tissue as a value, `lateral.Tissue()` by default.
@@ -93,7 +93,8 @@ def run_multiple_replicates(
         Final states in [0, 1], `(replicate, cell)`.
 
     Raises:
-        ValueError: for a setting outside its range or arrays of wrong shape, before anything is traced.
+        ValueError: for a setting outside its range, arrays of wrong shape, or an f that is no rule (`lateral.rules`),
+            before anything is traced.
 
     Example:
         states = run_multiple_replicates(

@@ -5,6 +5,7 @@ many scores was also lucky. What counts is measured here, on replicates that no 
 and at a quarter of it.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -123,7 +124,7 @@ def fresh_estimates(f: Callable, model: Model, key: Array) -> tuple:
 
 def what_was_found(utility: float, alternation: float) -> str:
     """`"pattern"`, `"consensus"` (all cells agree, on in some tissues and off in others) or `"nothing"`."""
-    if utility < NOTHING:
+    if not utility >= NOTHING:  # or not a number
         return "nothing"
     return "pattern" if alternation >= CONSENSUS else "consensus"
 
@@ -152,6 +153,7 @@ def fresh_objective(params: Any, model: Model, key: Array, n_replicates: int) ->
 def merit(fresh: Sequence[ArrayLike]) -> ArrayLike:
     """By what decisions are made: the lower of the two objectives, less the difference between them.
 
-    A rule that exploits the time step must not be preferred for it.
+    A rule that exploits the time step must not be preferred for it. What is not a finite number is worst, -infinity.
     """
-    return min(fresh) - abs(fresh[0] - fresh[1])
+    value = min(fresh) - abs(fresh[0] - fresh[1])
+    return value if math.isfinite(value) else -math.inf

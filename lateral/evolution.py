@@ -28,11 +28,12 @@ from lateral.checks import check_key, check_kind
 from lateral.fields import documented, number, recorded, settings, size, sort_settings
 from lateral.model import Model, check_model, final_states
 from lateral.network import RegulatoryFunction, initial_parameters
+from lateral.numerics import worst_if_not_finite
 from lateral.objective import hard_value
 from lateral.runs import Run
 from lateral.static import as_floats
 from lateral.training.checkpoint import Checkpoint, identity_of
-from lateral.training.driver import Training, advance_to
+from lateral.training.driver import Training, TrainingDiverged, advance_to
 from lateral.training.watch import Watch
 from lateral.utility import hard_scores
 
@@ -100,18 +101,21 @@ class EvolutionStrategy:
         fitness = jnp.asarray(fitness, float)
         if fitness.shape != (self.population_size,):
             raise ValueError(f"fitness must have shape ({self.population_size},), got {fitness.shape}")
-        fitness = jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)
-        return EvolutionState(population, fitness, state.generation + 1)
+        return EvolutionState(population, worst_if_not_finite(fitness), state.generation + 1)
 
     def step(self, state: EvolutionState, model: Model, key: Array) -> tuple[EvolutionState, dict[str, Array]]:
-        """One generation on fresh noise; recorded are the objectives, and U and alternation of the best network."""
+        """One generation on fresh noise; recorded are the objectives, and U and alternation of the best network.
+
+        A network whose objective is not finite comes last and is left out of the mean; without any other the record is
+        not finite.
+        """
         ask_key, score_key = jax.random.split(key)
         population = self.ask(state, ask_key)
         fates = jax.vmap(lambda params: _fates(params, model, score_key))(population)
         objective = jax.vmap(partial(hard_value, model.objective))(fates)
         state = self.tell(state, population, objective)
         best = jnp.argmax(state.fitness)
-        record = {"objective": objective[best], "mean_objective": jnp.mean(objective)}
+        record = {"objective": objective[best], "mean_objective": jnp.mean(objective, where=jnp.isfinite(objective))}
         return state, record | hard_scores(fates[best], model.geometry)
 
     def params(self, state: EvolutionState) -> Any:
@@ -144,6 +148,9 @@ def population_fitness(
         population: parameters with a leading population axis on every leaf.
         model: tissue and network; `model.n_replicates` tissues are simulated for each network.
         key: random key, the same for all networks.
+
+    Returns:
+        Both `(population,)`; NaN for a network under which states are not finite.
     """
     return _population_fitness(population, model, check_key(key))
 
@@ -187,6 +194,8 @@ def train_evolution(
         upward.
 
     Raises:
+        TrainingDiverged: when no network of a generation, or none of the last parents, has a finite objective; its
+            `run` holds the generations before.
         TrainingInterrupted: at Ctrl-C; its `run` is the run so far.
     """
     model = Model() if model is None else check_model(model)
@@ -207,13 +216,25 @@ def train_evolution(
 
 def _best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
     """The best of the last parents, all scored once more, with the history of them all."""
+    if not training.finite:
+        raise _nothing_finite(f"network of generation {training.n_done + 1}", training, plan)
     state, strategy = training.state, training.algorithm
     parents = jax.tree.map(lambda x: x[jnp.argsort(-state.fitness)[: strategy.n_parents]], state.population)
     final = training.model.changed(n_replicates=plan.n_final)
-    scores, _ = population_fitness(parents, final, key)
+    scores = worst_if_not_finite(population_fitness(parents, final, key)[0])
+    if not jnp.isfinite(scores).any():
+        raise _nothing_finite("parent of the last generation", training, plan)
     work = training.n_done * strategy.work(training.model) + strategy.n_parents * final.cell_updates
     best = jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
     return training.run(recorded(plan) | {"cell_updates": work}, params=best)
+
+
+def _nothing_finite(what: str, training: Training, plan: EvolutionPlan) -> TrainingDiverged:
+    message = (
+        f"no {what} has a finite objective: bound the network with max_rate or lower mutation_strength; the "
+        "generations before are in the exception's .run"
+    )
+    return TrainingDiverged(message, training.run(recorded(plan)), training.n_done)
 
 
 def _fates(params, model, key):

@@ -14,9 +14,10 @@ A setting that holds settings itself is a *part*. What it holds may be given and
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -55,6 +56,8 @@ class Setting(NamedTuple):
         option: keyword arguments of `argparse`'s `add_argument`; None where the command line has no such option.
         described: of a part, the class whose settings may be given in its place.
         recorded: whether a run remembers it; False for what does not change a result.
+        kind: the function below that made it.
+        limits: what that function was told of the range, by name.
     """
 
     help: str
@@ -64,6 +67,8 @@ class Setting(NamedTuple):
     option: dict[str, Any] | None = None
     described: type | None = None
     recorded: bool = True
+    kind: str = "value"
+    limits: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,24 +79,30 @@ class Setting(NamedTuple):
 def size(default, help: str, *, minimum: int = 1, optional: bool = False, recorded: bool = True):
     """A static whole number."""
     check = _optional(lambda name, value: check_size(name, value, minimum), optional)
-    return _field(default, Setting(help, check, f">= {minimum}", True, {"type": int}, recorded=recorded))
+    limits = {"minimum": minimum, "optional": optional}
+    setting = Setting(help, check, f">= {minimum}", True, {"type": int}, None, recorded, "size", limits)
+    return _field(default, setting)
 
 
 def number(default, help: str, *, above=None, minimum=None, maximum=None, optional: bool = False, static: bool = False):
     """A real number, traced unless `static`."""
 
-    def check(name, value):
-        return check_number(name, value, above=above, minimum=minimum, maximum=maximum)
+    bounds = {"above": above, "minimum": minimum, "maximum": maximum}
 
-    bounds = (("> {:g}", above), (">= {:g}", minimum), ("<= {:g}", maximum))
-    words = " and ".join(text.format(bound) for text, bound in bounds if bound is not None)
-    return _field(default, Setting(help, _optional(check, optional), words, static, {"type": float}))
+    def check(name, value):
+        return check_number(name, value, **bounds)
+
+    texts = zip(("> {:g}", ">= {:g}", "<= {:g}"), bounds.values(), strict=True)
+    words = " and ".join(text.format(bound) for text, bound in texts if bound is not None)
+    limits = bounds | {"optional": optional}
+    setting = Setting(help, _optional(check, optional), words, static, {"type": float}, kind="number", limits=limits)
+    return _field(default, setting)
 
 
 def interval(default: tuple, help: str):
     """A pair of numbers (low, high) within [0, 1], traced."""
     option = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
-    return _field(default, Setting(help, check_range, "(low, high) within [0, 1]", False, option))
+    return _field(default, Setting(help, check_range, "(low, high) within [0, 1]", False, option, kind="interval"))
 
 
 def choice(default, help: str, choices: Collection):
@@ -100,8 +111,10 @@ def choice(default, help: str, choices: Collection):
     def check(name, value):
         return check_choice(name, value, choices)
 
-    option = {"choices": tuple(choices), "type": type(next(iter(choices)))}
-    return _field(default, Setting(help, check, f"one of {', '.join(map(repr, choices))}", True, option))
+    limits = {"choices": tuple(choices)}
+    option = limits | {"type": type(next(iter(choices)))}
+    words = f"one of {', '.join(map(repr, choices))}"
+    return _field(default, Setting(help, check, words, True, option, kind="choice", limits=limits))
 
 
 def flag(default: bool, help: str):
@@ -112,7 +125,7 @@ def flag(default: bool, help: str):
             raise ValueError(f"{name} must be True or False, got {value!r}")
         return value
 
-    return _field(default, Setting(help, check, "", True))
+    return _field(default, Setting(help, check, "", True, kind="flag"))
 
 
 def value(
@@ -136,7 +149,7 @@ def part(factory: Callable, help: str, described: type, check: Callable[[str, An
     Without a check of its own it must be of that class.
     """
     check = check or (lambda name, value: check_kind(name, value, described))
-    return _field(dataclasses.MISSING, Setting(help, check, described=described), factory)
+    return _field(dataclasses.MISSING, Setting(help, check, described=described, kind="part"), factory)
 
 
 def settings(cls: type) -> type:

@@ -335,6 +335,6 @@ def _padded(neighbours: tuple, weights: tuple) -> tuple[np.ndarray, np.ndarray]:
 def _gather(lists: tuple[np.ndarray, np.ndarray], states: Array) -> Array:
     total = jnp.zeros_like(states)
     for cells, weights in zip(*lists, strict=True):
-        column = jnp.asarray(weights, states.real.dtype).reshape((-1,) + (1,) * (states.ndim - 1))
+        column = jnp.asarray(weights, states.dtype).reshape((-1,) + (1,) * (states.ndim - 1))
         total = total + column * states[cells]
     return total

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from lateral.checks import check_callable, check_key, check_size
 from lateral.fields import flag, number, settings, size, value
+from lateral.rules import checked_rates
 from lateral.static import register_settings
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "Table",
     "TanhInhibition",
     "check_network",
-    "checked_rate",
     "initial_parameters",
     "locate",
     "tabulate",
@@ -110,24 +110,12 @@ def tabulate(f: Callable, n_knots: int = N_KNOTS) -> Table:
     """`f` as a table of `n_knots` values, whose evaluation costs the same however large the network was.
 
     The error is that of linear interpolation, at most `max |f''| / (8 (n_knots - 1)²)`.
+
+    Raises:
+        ValueError: for rates that are not finite, or that depend on what else is in the array (`lateral.rules`).
     """
     check_callable("f", f)
-    return Table(checked_rate(f)(jnp.linspace(0.0, 1.0, check_size("n_knots", n_knots, 2))))
-
-
-def checked_rate(f: Callable) -> Callable:
-    """`f` with its result held to the shape of its argument; a constant rate may be a single number."""
-
-    def rate(neighbours):
-        rates = jnp.asarray(f(neighbours))
-        if rates.shape not in ((), neighbours.shape) or jnp.issubdtype(rates.dtype, jnp.complexfloating):
-            raise ValueError(
-                "f must return one real rate for each neighbour average: "
-                f"for an argument of shape {neighbours.shape} it returned {rates.dtype}{list(rates.shape)}"
-            )
-        return jnp.broadcast_to(rates.astype(neighbours.dtype), neighbours.shape)
-
-    return rate
+    return Table(checked_rates(f, jnp.linspace(0.0, 1.0, check_size("n_knots", n_knots, 2))))
 
 
 def _hidden_dims(name: str, dims) -> tuple[int, ...]:

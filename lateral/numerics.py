@@ -13,7 +13,7 @@ infinite slope of the branch not taken by 0.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["SMALLEST", "binary_entropy", "entropy", "plogp"]
+__all__ = ["SMALLEST", "binary_entropy", "entropy", "plogp", "worst_if_not_finite"]
 
 # Below this number a logarithm is taken of it instead. It is far from the smallest float32, near which compiled
 # logarithms return -infinity.
@@ -35,3 +35,8 @@ def entropy(probabilities: Float[Array, "..."], axis: int = 0) -> Float[Array, "
 def binary_entropy(p: Float[Array, "..."]) -> Float[Array, "..."]:
     """Shannon entropy in bits of a fate that is 1 with probability `p` in [0, 1], elementwise."""
     return -plogp(p) - plogp(1.0 - p)
+
+
+def worst_if_not_finite(scores: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The same with -infinity for what is not finite: `argmax` takes NaN for the largest."""
+    return jnp.where(jnp.isfinite(scores), scores, -jnp.inf)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from lateral.checks import check_choice
 from lateral.numerics import binary_entropy
-from lateral.patterns import PatternClasses, each_its_own
+from lateral.patterns import PatternClasses, each_its_own, group_sizes
 from lateral.readout import Readout
 
 __all__ = [
@@ -116,8 +116,8 @@ def relaxed_value(objective: Any, states: Float[Array, "replicate cell"], readou
 
 
 def hard_value(objective: Any, fates: Float[Array, "replicate cell"]) -> Float[Array, ""]:
-    """Value of exact fates."""
-    return influence(objective, fates)[0]
+    """Value of exact fates; NaN where one of them is, whatever the objective makes of it."""
+    return jnp.where(jnp.all(jnp.isfinite(fates)), influence(objective, fates)[0], jnp.nan)
 
 
 def influence(
@@ -133,7 +133,7 @@ def influence(
     """
     n_replicates, n_cells = fates.shape
     classes = each_its_own(fates) if classes is None else classes
-    counts = jnp.zeros(n_replicates, fates.dtype).at[classes.number].add(1.0)[classes.number]
+    counts = group_sizes(classes.number, fates.dtype)
     log_frequency = jnp.log2(counts / n_replicates / classes.n_patterns) / n_cells
 
     def value(weights):

@@ -16,10 +16,11 @@ from lateral.geometry import Geometry
 
 __all__ = [
     "PatternClasses",
+    "PatternCounts",
     "alternation_of",
     "count_patterns",
     "each_its_own",
-    "number_of_patterns",
+    "group_sizes",
     "pattern_classes",
 ]
 
@@ -40,17 +41,30 @@ class PatternClasses(NamedTuple):
     swapped: Bool[Array, ""]
 
 
+class PatternCounts(NamedTuple):
+    """Replicates sorted by pattern, from `count_patterns`.
+
+    Attributes:
+        counts: how often each one's pattern occurs.
+        shares: its share of fate 1.
+        n_patterns: number of distinct patterns.
+    """
+
+    counts: Float[Array, " replicate"]
+    shares: Float[Array, " replicate"]
+    n_patterns: Int[Array, ""]
+
+
 @jax.jit
-def count_patterns(fates: Float[Array, "replicate cell"]) -> tuple[Array, Array]:
-    """Replicates sorted by pattern: how often each one's pattern occurs, and its share of fate 1."""
+def count_patterns(fates: Float[Array, "replicate cell"]) -> PatternCounts:
+    """How often each pattern is seen."""
     group, shares = _sort_by_words(_pattern_words(fates), jnp.mean(fates, axis=1))
-    sizes = jnp.zeros_like(shares).at[group].add(1.0)
-    return sizes[group], shares
+    return PatternCounts(group_sizes(group, shares.dtype), shares, group[-1] + 1)
 
 
-def number_of_patterns(counts: Float[Array, " replicate"]) -> Int[Array, ""]:
-    """How many distinct patterns there are, from what `count_patterns` counts."""
-    return jnp.round(jnp.sum(1.0 / counts)).astype(jnp.int32)
+def group_sizes(number: Int[Array, " replicate"], dtype=float) -> Float[Array, " replicate"]:
+    """How many replicates have the same number as each. Counted in integers: float32 cannot add 1 to 2^24."""
+    return jnp.zeros(number.shape, jnp.int32).at[number].add(1)[number].astype(dtype)
 
 
 def each_its_own(fates: Float[Array, "replicate cell"]) -> PatternClasses:
@@ -95,11 +109,11 @@ def pattern_classes(
 
 
 def alternation_of(fates: Float[Array, "replicate cell"], geometry: Geometry) -> Float[Array, ""]:
-    """Share of neighbour pairs whose fates differ; 0 where there is no pair."""
+    """Share of neighbour pairs whose fates differ; 0 where there is no pair, NaN where a fate is."""
     first, second = geometry.pairs.T
     if not len(first):
         return jnp.zeros((), fates.dtype)
-    return jnp.mean((fates[:, first] != fates[:, second]).astype(fates.dtype))
+    return jnp.mean(jnp.abs(fates[:, first] - fates[:, second]))
 
 
 def _pattern_words(fates: Float[Array, "replicate cell"]) -> list[UInt32[Array, " replicate"]]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -16,6 +17,7 @@ from lateral.evaluation import Evaluation
 from lateral.figure import COLOURS, FATE_COLOURS, STATE_COLOURS, Figure, new_figure, png_of
 from lateral.model import final_states
 from lateral.network import TanhInhibition
+from lateral.rules import checked_rates
 from lateral.runs import Run
 from lateral.utility import THRESHOLD, UtilityEstimate
 
@@ -112,12 +114,17 @@ def plot_pattern_frequencies(fates, title: str, *, n_shown: int = 10, ax=None) -
 
 
 def plot_regulatory_functions(functions: Mapping[str, Callable], title: str, *, ax=None) -> Figure:
-    """Rules f(s̄), one curve each, over the whole range of neighbour means."""
+    """Rules f(s̄), one curve each, over the whole range of neighbour means.
+
+    Raises:
+        ValueError: for what no simulation would take for a rule either.
+    """
     beside = len(functions) > 3  # no corner is left free
     figure, ax = (ax.figure, ax) if ax is not None else new_figure(width=9.0 if beside else None)
     neighbour_means = np.linspace(0.0, 1.0, 401)
     for i, (label, f) in enumerate(functions.items()):
-        ax.plot(neighbour_means, np.asarray(f(neighbour_means)), color=COLOURS[i % len(COLOURS)], label=label)
+        rates = np.asarray(checked_rates(f, jnp.asarray(neighbour_means, float)))
+        ax.plot(neighbour_means, rates, color=COLOURS[i % len(COLOURS)], label=label)
     ax.axhline(0.0, color="grey", lw=0.8, ls=":")
     ax.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), title=title)
     if beside:

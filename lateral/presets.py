@@ -10,7 +10,7 @@ import optax
 from lateral.backprop import train_backprop
 from lateral.checks import check_choice, check_number, check_size
 from lateral.evolution import EvolutionPlan, EvolutionStrategy, train_evolution
-from lateral.fields import setting_names
+from lateral.fields import setting_names, sort_settings
 from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork
 from lateral.readout import exact_relaxation
@@ -87,12 +87,19 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
             trains at a tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of
             the training function.
 
+    Raises:
+        ValueError: for a setting outside its range, settings that do not go together, and one that nothing has.
+
     Example:
         model, settings = preset("score", objective="tissue", n_cells=9)
         run = train_restarts(model, key=jax.random.key(0), **settings)
     """
     method = _method(method, name)
     train = _trainer(method)
+    if "network" in changes and (others := changes.keys() & {"hidden_dims", "max_rate"}):
+        raise ValueError(
+            f"{min(others)} is a setting of the network: give it to the network that is given, or leave it out"
+        )
     hidden_dims = changes.pop("hidden_dims", None)
     network = _network(method, name, hidden_dims, changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE))
     of_model = {setting: changes.pop(setting) for setting in setting_names(Model) if setting in changes}
@@ -101,17 +108,31 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
         raise ValueError(f"{train.__name__}, which the preset {name!r} is for, has no setting {min(unknown)!r}")
     of_model = {"network": network} | of_model
     if name == "guide" or method == "evolution":
-        return Model(**of_model), changes
-    return _by_gradient(method, of_model, changes, hidden_dims)
+        model, settings = Model(**of_model), changes
+    else:
+        model, settings = _by_gradient(method, of_model, changes, hidden_dims)
+    _check(train, model, settings)
+    return model, settings
+
+
+def _check(train: Callable, model: Model, settings: dict[str, Any]) -> None:
+    """Refuse what training would refuse, which may be after a warm start has been fitted."""
+    classes = _SETTINGS[train]
+    names = {name for cls in classes for name in setting_names(cls)}
+    given = {name: value for name, value in settings.items() if name in names}
+    plan, *others = sort_settings(given, *(cls() for cls in classes), of=train.__name__)
+    if hasattr(plan, "check"):
+        plan.check(model, *others)
 
 
 def _network(method: str, name: str, hidden_dims, max_rate):
     max_rate = None if max_rate == math.inf else check_number("max_rate", max_rate, above=0.0)
+    layers = HIDDEN_DIMS if hidden_dims is None else hidden_dims
     if name == "guide":
-        return MLP(hidden_dims or HIDDEN_DIMS, input_centre=0.0, input_scale=1.0, max_rate=max_rate)
+        return MLP(layers, input_centre=0.0, input_scale=1.0, max_rate=max_rate)
     if method == "score" and hidden_dims is None:
         return RBFNetwork(max_rate=max_rate)
-    return MLP(hidden_dims or HIDDEN_DIMS, max_rate=max_rate)
+    return MLP(layers, max_rate=max_rate)
 
 
 def _by_gradient(method: str, of_model: dict, changes: dict, hidden_dims) -> tuple[Model, dict[str, Any]]:

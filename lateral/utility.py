@@ -30,7 +30,7 @@ from lateral.checks import (
 )
 from lateral.geometry import Geometry, check_geometry, row_with_ends
 from lateral.numerics import SMALLEST, binary_entropy
-from lateral.patterns import alternation_of, count_patterns, number_of_patterns
+from lateral.patterns import alternation_of, count_patterns
 
 __all__ = [
     "THRESHOLD",
@@ -117,16 +117,16 @@ def compute_hard_utility(patterns: ArrayLike) -> tuple[Array, Array, Array]:
             `estimate_utility` for the flag, a bias correction and a standard error.
     """
     fates = _check_patterns(patterns)
-    counts, _ = count_patterns(fates)
+    counts = count_patterns(fates)
     if not is_traced(fates):
-        n_replicates, n_patterns = fates.shape[0], int(number_of_patterns(counts))
+        n_replicates, n_patterns = fates.shape[0], int(counts.n_patterns)
         if n_patterns > n_replicates / 10:
             message = (
                 f"{n_patterns} distinct patterns in {n_replicates} replicates: "
                 "too few replicates, the utility is only an upper bound"
             )
             warnings.warn(message, UndersampledWarning, stacklevel=2)
-    return _entropies(fates, counts)
+    return _entropies(fates, counts.counts)
 
 
 def estimate_utility(
@@ -171,7 +171,7 @@ def _neighbours(fates, boundary: str, geometry: Geometry | None) -> Geometry:
 def hard_scores(fates: Float[Array, "replicate cell"], geometry: Geometry) -> dict[str, Array]:
     """Hard utility and alternation of exact fates, unchecked, for the inside of training loops."""
     return {
-        "utility": _entropies(fates, count_patterns(fates)[0])[0],
+        "utility": _entropies(fates, count_patterns(fates).counts)[0],
         "alternation": alternation_of(fates, geometry),
     }
 
@@ -191,7 +191,7 @@ def _entropies(fates, counts):
 
 @jax.jit
 def _decompose(fates):
-    utility, s_pat, _ = _entropies(fates, count_patterns(fates)[0])
+    utility, s_pat, _ = _entropies(fates, count_patterns(fates).counts)
     positional = s_pat - jnp.mean(binary_entropy(jnp.mean(fates, axis=0)))
     return positional, utility - positional
 
@@ -200,14 +200,13 @@ def _decompose(fates):
 def estimate_of_fates(fates, geometry):
     """`estimate_utility` without its checks; the size of its cache tells how often something was compiled."""
     n_replicates, n_cells = fates.shape
-    counts, shares = count_patterns(fates)
+    counts, shares, n_patterns = count_patterns(fates)
     utility, s_pat, s_rep = _entropies(fates, counts)
     positional, correlational = _decompose(fates)
     if n_replicates > 1:
         bias, standard_error = _jackknife(counts, shares, n_cells)
     else:
         bias, standard_error = jnp.zeros_like(utility), jnp.full_like(utility, jnp.inf)
-    n_patterns = number_of_patterns(counts)
     return UtilityEstimate(
         utility=utility,
         utility_corrected=utility - bias,

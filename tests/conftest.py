@@ -26,6 +26,14 @@ if os.environ.get("LATERAL_TYPECHECK", "1") != "0":
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_debug_nans", True)
+STRICT = {
+    "rank": ("jax_numpy_rank_promotion", "raise"),
+    "dtype": ("jax_numpy_dtype_promotion", "strict"),
+    "infs": ("jax_debug_infs", True),
+    "leaks": ("jax_check_tracer_leaks", True),
+}
+for mode in filter(None, os.environ.get("LATERAL_STRICT", "").split(",")):
+    jax.config.update(*STRICT[mode])
 
 
 LONGEST_FIRST = ("test_browser", "05Back", "06Grad", "03Reg", "04Evo", "test_widgets")

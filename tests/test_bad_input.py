@@ -332,7 +332,7 @@ MISTAKES = {
     ),
     "fitting an infinite rule": (
         lambda: fit_network(MLP(), lambda x: 1.0 / x, key=KEY),
-        "f must be finite for every neighbour average from 0 to 1, got inf at 0",
+        "f must be finite, and at most 1e+102 in size, for every neighbour average from 0 to 1, got inf at 0",
     ),
     "fitting without a way to start": (lambda: fit_network(LINE.network, F, key=KEY), "Line has no init(key)"),
     "fitting by no steps": (lambda: fit_network(MLP(), F, key=KEY, n_steps=0), "n_steps must be >= 1, got 0"),

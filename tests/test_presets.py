@@ -1,12 +1,15 @@
 """Presets: the guide to the letter, and a recipe whose every part can be changed."""
 
 import dataclasses
+import re
 
+import jax
 import optax
 import pytest
 
 from lateral import MLP, Model, RBFNetwork, preset, train_backprop, train_evolution, train_restarts
 from lateral.presets import METHODS, RenamedWarning, trainer
+from lateral.training.estimators import Combination
 
 GUIDE_NETWORK = MLP((8, 8), input_centre=0.0, input_scale=1.0)
 
@@ -107,3 +110,56 @@ def test_changes_go_where_they_belong(method, name):
     assert training.items() <= settings.items()
     own = MLP((2,))
     assert preset(method, name, network=own)[0].network is own
+
+
+@pytest.mark.parametrize(
+    ("hidden_dims", "message"), [(0, "must be a tuple of layer sizes"), ((), "at least one hidden")]
+)
+@pytest.mark.parametrize(("method", "name"), [("evolution", "guide"), ("backprop", "pathwise"), ("score", "recipe")])
+def test_no_hidden_layer_is_not_the_default(method, name, hidden_dims, message):
+    with pytest.raises(ValueError, match=f"hidden_dims .*{message}.*, got {re.escape(str(hidden_dims))}"):
+        preset(method, name, hidden_dims=hidden_dims)
+
+
+@pytest.mark.parametrize("setting", [{"hidden_dims": (4,)}, {"max_rate": 2.0}, {"max_rate": float("inf")}])
+def test_a_setting_of_the_network_is_not_given_beside_a_network(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} is a setting of the network: give it to the network"):
+        preset("evolution", network=MLP((2,)), **setting)
+
+
+REFUSED = {
+    "no noise": ("score", {"noise_strength": 0.0}, "needs noise_strength > 0 in every epoch, got 0"),
+    "noise that vanishes": ("score", {"noise_strength": 1e-30}, "needs noise_strength > 0 in every epoch"),
+    "no noise to explore with": ("score", {"exploration_noise": "rising"}, "needs noise_strength > 0 in every epoch"),
+    "no noise to train with": ("score", {"training_noise": "rising"}, "needs noise_strength > 0 in every epoch"),
+    "small ensembles": ("score", {"gradient": Combination(), "n_replicates": 7}, "need n_replicates >= 8, got 7"),
+    "small ensembles of backprop": (
+        "pathwise",
+        {"gradient": Combination(), "n_replicates": 7},
+        "need n_replicates >= 8",
+    ),
+    "more steps than there are": ("score", {"n_training_steps": 2000}, "n_training_steps must be <= n_steps = 1000"),
+    "patience without checks": ("pathwise", {"patience": 2}, "give check_every too"),
+    "as many parents as networks": ("evolution", {"n_parents": 20}, "n_parents must be below population_size = 20"),
+    "more restarts than candidates": ("score", {"n_restarts": 300}, "n_candidates must be >= 300, got 256"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_training_would_refuse_is_refused_before_it(name):
+    method, changes, message = REFUSED[name]
+    arguments = ("backprop", "pathwise") if method == "pathwise" else (method,)
+    with jax.enable_x64(False), pytest.raises(ValueError, match=re.escape(message)):
+        preset(*arguments, **changes)
+
+
+def test_the_functions_refuse_it_before_they_compile():
+    class Untouched(MLP):
+        def apply(self, params, neighbour_mean):
+            raise AssertionError("a network was simulated")
+
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="needs noise_strength > 0"):
+        train_restarts(Model(network=Untouched(), noise_strength=0.0), key=key)
+    with pytest.raises(ValueError, match="need n_replicates >= 8"):
+        train_backprop(Model(network=Untouched(), n_replicates=7), key=key, gradient=Combination())

@@ -23,6 +23,8 @@ from lateral import (
     positional_information,
     soften_fates,
 )
+from lateral.objective import influence
+from lateral.patterns import PatternClasses, group_sizes
 
 ROW = np.array([0, 1, 0, 1, 0, 1, 0])  # three of seven cells are on
 N_REPLICATES = 384  # of most ensembles: one size, compiled once
@@ -562,3 +564,14 @@ def test_pairwise_utility_has_the_full_slope_on_exact_fates(precision):
 def test_pairwise_utility_does_not_depend_on_how_replicates_are_blocked():
     fates = random_ensemble(7, 1500).astype(float)
     np.testing.assert_allclose(compute_pairwise_utility(fates), plain_utility(fates), atol=1e-12)
+
+
+# --- counts that no single-precision number can hold
+
+
+def test_more_replicates_than_single_precision_can_count_are_counted(float32):
+    """Adding up ones in single precision stops at 2^24: 5/4 as many tissues, all off, had U = -log2(5/4)."""
+    n, number = 2**24 + 2**22, jnp.zeros(2**24 + 2**22, jnp.int32)  # one pattern, and so no need to sort
+    assert (group_sizes(number, jnp.float32) == n).all()
+    value, of_each = influence("ensemble", jnp.zeros((n, 1)), PatternClasses(number, jnp.ones(n), jnp.array(False)))
+    assert abs(value) < 1e-5 and (of_each == of_each[0]).all()

@@ -6,17 +6,19 @@ one time, a pytree that only the engine looks into.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
-from lateral.checks import check_choice
+from lateral.checks import check_choice, is_traced
 from lateral.engine.noise import ROUNDS
 from lateral.fields import choice, settings, size, value
-from lateral.network import N_KNOTS, Table, checked_rate, tabulate
+from lateral.network import N_KNOTS, Table, tabulate
+from lateral.rules import EvaluatedRule, check_rule, is_plain, rates_of
 from lateral.tissue import Tissue
 
-__all__ = ["ENGINES", "Engine", "Numerics", "engine_of", "prepare_rule"]
+__all__ = ["ENGINES", "Engine", "Numerics", "engine_of", "evaluated", "prepare_rule"]
 
 
 @runtime_checkable
@@ -93,8 +95,24 @@ def engine_of(numerics: Numerics) -> Engine:
     return ENGINES[numerics.engine] if isinstance(numerics.engine, str) else numerics.engine
 
 
+def evaluated(f: Callable, n_knots: int | None) -> Callable:
+    """f as it is handed to `jax.jit`: a plain function is tabulated before, a pytree there, since it is traced.
+
+    Raises:
+        ValueError: for an f that is no rule, see `lateral.rules`.
+    """
+    if not is_plain(f):
+        check_rule(f, n_knots or N_KNOTS)
+        return f
+    table = tabulate(f, n_knots or N_KNOTS)
+    if n_knots is not None:
+        return table
+    # With numbers that JAX traces it is what it was, a function.
+    return f if is_traced(table.values) else EvaluatedRule(f, table.values)
+
+
 def prepare_rule(f: Callable, n_knots: int | None) -> Callable:
     """f as it is simulated: a table of `n_knots`, or f itself with its result checked."""
     if isinstance(f, Table):
         return f
-    return checked_rate(f) if n_knots is None else tabulate(f, n_knots)
+    return partial(rates_of, f) if n_knots is None else tabulate(f, n_knots)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from lateral.checks import (
+    LARGEST_SIZE,
     check_callable,
     check_key,
     check_kind,
@@ -20,7 +21,7 @@ from lateral.checks import (
     check_unit_interval,
     is_traced,
 )
-from lateral.engine.protocol import Numerics, engine_of, prepare_rule
+from lateral.engine.protocol import Numerics, engine_of, evaluated, prepare_rule
 from lateral.static import combine, partition
 from lateral.tissue import Tissue
 
@@ -51,17 +52,20 @@ def simulate(
     check_kind("tissue", tissue, Tissue)
     numerics = Numerics() if numerics is None else check_kind("numerics", numerics, Numerics)
     n_replicates, refine = check_size("n_replicates", n_replicates), check_size("refine", refine)
-    _check_addresses(tissue.n_cells, n_replicates, first_replicate)
+    first_replicate = _check_addresses(tissue.n_cells, n_replicates, first_replicate)
+    if tissue.n_steps * refine > LARGEST_SIZE:
+        raise ValueError(f"n_steps * refine must be below 2^31, got {tissue.n_steps * refine}")
     if every is not None and tissue.n_steps % check_size("every", every):
         raise ValueError(f"n_steps must be a multiple of every, got n_steps = {tissue.n_steps} and every = {every}")
     if initial_states is not None:
         initial_states = _check_initial(initial_states, n_replicates, tissue.n_cells)
-    arrays, static = partition(f)
+    key = check_key(key)
+    arrays, static = partition(evaluated(f, numerics.n_knots))
     numbers, of_tissue = partition(tissue)
     dtype = jnp.result_type(float)
     return run_engine(
         arrays,
-        check_key(key),
+        key,
         [_as_float(x, dtype) for x in numbers],
         initial_states,
         first_replicate,
@@ -113,16 +117,16 @@ def _in_segments(advance: Callable, now: Any, first_step, n_steps: int, length: 
     return now
 
 
-def _check_addresses(n_cells: int, n_replicates: int, first_replicate) -> None:
-    """The noise of each cell and replicate needs an address of 32 bits, and two replicates share one block."""
+def _check_addresses(n_cells: int, n_replicates: int, first_replicate) -> ArrayLike:
+    """The first replicate. The noise of each needs an address of 32 bits, and two replicates share one block."""
     check_number("first_replicate", first_replicate, minimum=0.0)
-    last = n_replicates
-    if not is_traced(first_replicate):
-        if first_replicate % 2:
-            raise ValueError(f"first_replicate must be an even whole number >= 0, got {first_replicate:g}")
-        last += int(first_replicate)
+    known = not is_traced(first_replicate)
+    if known and first_replicate % 2:
+        raise ValueError(f"first_replicate must be an even whole number >= 0, got {first_replicate:g}")
+    last = n_replicates + (int(first_replicate) if known else 0)
     if n_cells * (last + last % 2) >= 2**32:
         raise ValueError(f"n_cells * (first_replicate + n_replicates) must be below 2^32, got {n_cells * last}")
+    return np.uint32(first_replicate) if known else first_replicate
 
 
 def _check_initial(states, n_replicates: int, n_cells: int) -> Array:

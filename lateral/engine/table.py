@@ -87,7 +87,7 @@ class TableEngine:
                 (neighbours.imag, normals.imag, advantage.imag),
             ):
                 table = table + _to_knots(a[None] * z, *locate(increments, x), increments)
-            pairs = _clip(_move(drift, pairs, neighbours, scale * normals))
+            pairs = _clip(_move(drift, pairs, neighbours, _times(scale, normals)))
             return (pairs, neighbours_of(pairs), table, advantage), None
 
         def chunk(carry, first_step_and_advantage):
@@ -105,7 +105,7 @@ def _advance_rule(f, now, tissue, rounds, first_step, n_steps) -> Pairs:
     scale, drift, neighbours_of = tissue.noise_scale, _drift(f, tissue.dt), _seen(tissue.geometry)
 
     def step(pairs, number):
-        noise = scale * _normals(now.noise, number, pairs, rounds)
+        noise = _times(scale, _normals(now.noise, number, pairs, rounds))
         return _clip(_move(drift, pairs, neighbours_of(pairs), noise)), None
 
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), now.pairs, _numbers(first_step, n_steps))[0]
@@ -117,7 +117,7 @@ def _advance_refined(f, now, tissue, rounds, first_step, n_steps, refine) -> Pai
     neighbours_of = _seen(tissue.geometry)
 
     def substep(pairs, normals):
-        return _clip(_move(drift, pairs, neighbours_of(pairs), scale * normals))
+        return _clip(_move(drift, pairs, neighbours_of(pairs), _times(scale, normals)))
 
     def step(pairs, number):
         # Fine normals whose sum is sqrt(refine) times the coarse one (a Brownian bridge): with `left` of them to go
@@ -157,6 +157,11 @@ def _numbers(first_step, n_steps):
 
 def _normals(stream, number, pairs, rounds) -> Pairs:
     return paired_normal(stream, number, *pairs.shape, rounds)
+
+
+def _times(number, pairs: Pairs) -> Pairs:
+    """A real number times pairs."""
+    return number.astype(pairs.dtype) * pairs
 
 
 def _both(function: Callable, *arrays: Pairs) -> Pairs:
@@ -219,7 +224,8 @@ def _advance_table(sizes, increments, halves, scale, offset, arrays, stream, fir
     # The neighbour means are carried along: computed from finished states, they are not fused with the look-up.
     def step(carry, number):
         pairs, neighbours = carry
-        pairs = _clip(_move(drift, pairs, neighbours, scale * _normals(stream, number, pairs, rounds)))
+        noise = _times(scale, _normals(stream, number, pairs, rounds))
+        pairs = _clip(_move(drift, pairs, neighbours, noise))
         return (pairs, neighbours_of(pairs)), None
 
     pairs = jax.lax.complex(*halves)
@@ -235,7 +241,8 @@ def _advance_table_forward(sizes, increments, halves, scale, offset, arrays, str
 
     def step(unclipped, number):
         pairs = _clip(unclipped)
-        return _move(drift, pairs, neighbours_of(pairs), scale * _normals(stream, number, pairs, rounds)), unclipped
+        noise = _times(scale, _normals(stream, number, pairs, rounds))
+        return _move(drift, pairs, neighbours_of(pairs), noise), unclipped
 
     last, history = jax.lax.scan(step, jax.lax.complex(*halves), _numbers(first_step, n_steps))
     pairs = _clip(last)

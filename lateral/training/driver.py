@@ -19,7 +19,7 @@ from lateral.checks import check_key, check_size
 from lateral.fields import recorded, setting_names
 from lateral.model import Model, check_model
 from lateral.network import initial_parameters
-from lateral.runs import Run
+from lateral.runs import Run, check_storable
 from lateral.static import as_floats
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.fresh import Checks
@@ -116,6 +116,7 @@ class Training:
         self.algorithm, self.model, self._key = algorithm, model, key
         self.at = At((state, state, jnp.array(True)), 0, ())
         self.initial_params = algorithm.params(state)
+        check_storable(self.initial_params, model.network)
 
     @property
     def n_done(self) -> int:
@@ -244,9 +245,13 @@ def advance_to(
         stop = min((training.n_done // chunk_size + 1) * chunk_size, n_steps)
         steps = np.arange(training.n_done, stop)
         training.advance(len(steps), numbers(steps), chunk_size)
-        if training.finite and checks is not None and (stop == n_steps or stop % checks.every == 0):
+        due = checks is not None and (stop == n_steps or stop % checks.every == 0)
+        if training.finite and due:
             ended = not checks.check(training.params)
-        ended = not watch.after_chunk(part) or ended
+        if not watch.after_chunk(part):
+            ended = True
+            if training.finite and checks is not None and not due:
+                checks.check(training.params)
     watch.end(part)
 
 

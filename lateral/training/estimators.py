@@ -92,14 +92,17 @@ class Combination:
         """That of both."""
         return Pathwise().n_simulations + Score().n_simulations
 
-    def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
-        n_replicates = model.n_replicates // self.n_batches
-        if n_replicates < 2:
+    def check_model(self, model: Model) -> None:
+        """Refuse a model with too few replicates."""
+        if model.n_replicates // self.n_batches < 2:
             raise ValueError(
                 f"n_batches = {self.n_batches} ensembles of at least 2 replicates need n_replicates >= "
                 f"{2 * self.n_batches}, got {model.n_replicates}"
             )
-        ensemble = model.changed(n_replicates=n_replicates)
+
+    def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
+        self.check_model(model)
+        ensemble = model.changed(n_replicates=model.n_replicates // self.n_batches)
 
         def both(key):
             score, scores = Score(self.n_chunks, self.decay)(params, ensemble, key)

@@ -27,6 +27,9 @@ def fit_network(network, f: Callable, *, key: Array, n_steps: int = 3000, learni
         n_steps: steps of Adam, >= 1.
         learning_rate: its step at the start, > 0.
 
+    Raises:
+        ValueError: for an f that is no rule (`lateral.rules`), and for a fit that is not finite.
+
     Example:
         params = fit_network(MLP(max_rate=5.0), DeadBand(0.12), key=jax.random.key(0))
         run = train_evolution(model, key=key, initial_params=params)
@@ -38,11 +41,6 @@ def fit_network(network, f: Callable, *, key: Array, n_steps: int = 3000, learni
     params = initial_parameters(check_network(network), check_key(key))
     target = tabulate(f).values
     neighbours = jnp.linspace(0.0, 1.0, target.size)
-    if not (finite := jnp.isfinite(target)).all():
-        first = jnp.argmin(finite)
-        raise ValueError(
-            f"f must be finite for every neighbour average from 0 to 1, got {target[first]:g} at {neighbours[first]:g}"
-        )
 
     @jax.jit
     def fit(params):
@@ -54,4 +52,7 @@ def fit_network(network, f: Callable, *, key: Array, n_steps: int = 3000, learni
 
         return jax.lax.scan(step, (params, optimizer.init(params)), length=n_steps)[0][0]
 
-    return fit(params)
+    params = fit(params)
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params)):
+        raise ValueError(f"the fit is not finite with learning_rate = {learning_rate:g}: lower it")
+    return params

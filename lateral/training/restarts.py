@@ -122,6 +122,11 @@ class Restarts:
         )
         return plan, self._descent()
 
+    def check(self, model: Model) -> None:
+        """Refuse what the training of this model would stumble over, before anything is compiled."""
+        for plan, algorithm in (self.exploration(), self.refinement(model)):
+            plan.check(model, algorithm)
+
     def _descent(self):
         return GradientDescent(gradient=self.gradient, clip_norm=self.clip_norm, b2=B2)
 
@@ -170,6 +175,7 @@ def train_restarts(
     if initial_params is not None:
         settings |= {"n_restarts": 1, "n_candidates": 1}
     (plan,) = sort_settings(settings, Restarts(), of="train_restarts")
+    plan.check(model)
     method = plan.exploration()[1].method
     identity = identity_of(method, model, key, initial_params, recorded(plan))
     n_all = plan.n_restarts * plan.n_exploration + min(plan.n_survivors, plan.n_restarts) * plan.n_epochs
@@ -225,8 +231,10 @@ def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) ->
         return jax.tree.map(lambda x: x[order], population), scores
 
     some, scores = best_of(population, 2 * n_best, 64, first_key)
+    if not (finite := np.isfinite(scores)).any():
+        raise ValueError(f"none of {n_candidates} random networks has a finite objective: bound them with max_rate")
     few, _ = best_of(some, n_best, 1024, second_key)
-    summary = [float(np.quantile(scores, q)) for q in (0.0, 0.5, 1.0)]
+    summary = [float(np.quantile(scores[finite], q)) for q in (0.0, 0.5, 1.0)]
     return [jax.tree.map(lambda x, i=i: x[i], few) for i in range(n_best)], summary, work
 
 

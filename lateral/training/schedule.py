@@ -8,7 +8,8 @@ import numpy as np
 
 from lateral.checks import check_number
 from lateral.fields import choice, recorded, settings, size, value
-from lateral.model import Model
+from lateral.model import Model, check_model
+from lateral.training.score import require_noise
 
 __all__ = ["NOISE_CURRICULA", "Plan", "check_training_steps"]
 
@@ -89,6 +90,12 @@ class Plan:
     def check_interval(self) -> int:
         return min(self.check_every, self.n_epochs)
 
+    def check(self, model: Model, algorithm: Any) -> None:
+        """Refuse what an epoch would stumble over, before anything is compiled; `algorithm` is a `GradientDescent`."""
+        require_noise(algorithm.gradient, self.noises(model).min())
+        self.numbers(model, algorithm.optimizer)
+        getattr(algorithm.gradient, "check_model", check_model)(self.training_model(model))
+
     def training_model(self, model: Model) -> Model:
         """The model with as many time steps as training simulates."""
         return model.changed(n_steps=check_training_steps(self.n_training_steps, model, model.n_steps))
@@ -121,7 +128,9 @@ class Plan:
     def _rates(self) -> np.ndarray:
         if not callable(self.learning_rate):
             return np.full(self.n_epochs, float(self.learning_rate))
-        rates = np.array([float(self.learning_rate(epoch)) for epoch in range(self.n_epochs)])
+        # In single precision, in which `Training.advance` hands them over.
+        with np.errstate(over="ignore"):
+            rates = np.array([self.learning_rate(epoch) for epoch in range(self.n_epochs)], np.float32)
         if not (np.isfinite(rates) & (rates >= 0.0)).all():
             raise ValueError(
                 f"learning_rate must be finite and >= 0 at every epoch, got {rates.min():g} to {rates.max():g}"

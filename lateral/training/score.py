@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from lateral.checks import is_traced
+from lateral.checks import is_traced, working_range
 from lateral.engine import engine_of
 from lateral.fields import number, settings, size
 from lateral.model import Model
 from lateral.network import N_KNOTS, RegulatoryFunction, Table, tabulate
 from lateral.objective import hard_value, influence, objective_of
-from lateral.patterns import each_its_own, pattern_classes
+from lateral.patterns import each_its_own, group_sizes, pattern_classes
 from lateral.static import as_floats
 from lateral.utility import hard_scores
 
@@ -28,8 +28,8 @@ __all__ = ["Score", "fates_are_alike", "require_noise"]
 
 
 def require_noise(estimator: Any, lowest: Any) -> None:
-    """Refuse to weigh noise that is not there."""
-    if getattr(estimator, "needs_noise", False) and not is_traced(lowest) and not float(lowest) > 0.0:
+    """Refuse to weigh noise that is not there, or that vanishes in the working precision."""
+    if getattr(estimator, "needs_noise", False) and not is_traced(lowest) and float(lowest) < working_range()[0]:
         raise ValueError(
             f"the {estimator.method} estimator needs noise_strength > 0 in every epoch, got {float(lowest):g}: without "
             "noise no path is likelier than another; use Pathwise()"
@@ -105,7 +105,7 @@ class Score:
         of_all_others = (jnp.sum(returns) - returns) / max(n_replicates - 1, 1)
 
         def expected(group):
-            size = jnp.zeros_like(returns).at[group].add(1.0)[group]
+            size = group_sizes(group, returns.dtype)
             total = jnp.zeros_like(returns).at[group].add(returns)[group]
             return jnp.where(size > 1.0, (total - returns) / jnp.maximum(size - 1.0, 1.0), of_all_others)
 

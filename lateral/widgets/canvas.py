@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -11,6 +12,7 @@ import lateral
 from lateral import plotting
 from lateral.evaluation import what_was_found
 from lateral.model import final_states
+from lateral.rules import rates_of
 from lateral.training.session import TrainingSession
 from lateral.widgets.base import cell_columns
 
@@ -65,7 +67,7 @@ def _snapshot(model, params, initial_params, means, key):
     f = lateral.RegulatoryFunction(model.network, params)
     initial = lateral.RegulatoryFunction(model.network, initial_params)
     fates = lateral.apply_threshold(final_states(f, model, key), model.threshold)
-    return f(means), initial(means), fates
+    return rates_of(f, means), rates_of(initial, means), fates
 
 
 class Canvas:
@@ -165,10 +167,10 @@ class Canvas:
         self._faint = []
         for run in earlier:
             epochs = np.arange(1, len(run.history["utility"]) + 1)
-            means = np.linspace(0.0, 1.0, 101)
+            means = jnp.linspace(0.0, 1.0, 101)
             style = {"color": "0.75", "lw": 0.9, "zorder": 1}
             self._faint += self._curve.plot(epochs, run.history["utility"], **style)
-            self._faint += self._rule.plot(means, np.asarray(run.regulatory_function(means)), **style)
+            self._faint += self._rule.plot(means, rates_of(run.regulatory_function, means), **style)
             if "gradient_norm" in run.history:
                 self._faint += self._norm.plot(epochs, np.clip(run.history["gradient_norm"], *NORMS), **style)
         for ax in (self._curve, self._norm):
