@@ -1,7 +1,6 @@
 """docs/extending.md: its examples run, and what they define goes all the way that the package's own goes."""
 
 import contextlib
-import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
