@@ -1,7 +1,6 @@
 """docs/extending.md: its examples run, and what they define goes all the way that the package's own goes."""
 
 import contextlib
-import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -254,8 +253,9 @@ def test_a_run_by_an_algorithm_of_ones_own_is_saved(after):
 # --- an engine of one's own
 
 
-def test_a_run_with_an_engine_of_ones_own_is_saved(run, toys, tmp_path):
-    run = dataclasses.replace(run, model=lateral.Model(numerics=lateral.Numerics(engine=toys.engine)))
+def test_a_run_with_an_engine_of_ones_own_is_saved(toys, tmp_path, key):
+    model = lateral.Model(numerics=lateral.Numerics(engine=toys.engine))
+    run = lateral.Run("mine", model.network.init(key), model)
     path = lateral.save_run(tmp_path / "run.npz", run)
     assert lateral.load_run(path, engine=toys.engine).model == run.model
     with pytest.raises(ValueError, match=r"trained with extending\.UnrolledEngine: pass it as engine="):
