@@ -11,7 +11,6 @@ them with a history, learning-rate schedules, clipping, batches, a noise curricu
 The same loop follows any other estimator of the gradient (`lateral.training`): `gradient=Score()`.
 """
 
-import math
 from collections.abc import Callable
 from os import PathLike
 from typing import Any
@@ -22,19 +21,18 @@ import optax
 from jaxtyping import Array, Float
 
 from lateral.checks import check_key
-from lateral.evaluation import fresh_objective, merit, warn_of_time_step
+from lateral.evaluation import warn_of_time_step
 from lateral.fields import documented, recorded, sort_settings
 from lateral.model import Model, check_model, loss_and_scores
 from lateral.runs import Run
 from lateral.training.checkpoint import Checkpoint, digest, identity_of
-from lateral.training.descent import GradientDescent, check_optimizer
-from lateral.training.driver import Training, TrainingDiverged, advance_to
+from lateral.training.descent import GradientDescent, check_optimizer, descend
+from lateral.training.driver import Training
 from lateral.training.estimators import Pathwise, check_estimator
-from lateral.training.fresh import Checks
 from lateral.training.schedule import Plan
 from lateral.training.watch import Watch
 
-__all__ = ["compute_loss", "descend", "make_train_step", "train_backprop", "train_step"]
+__all__ = ["compute_loss", "make_train_step", "train_backprop", "train_step"]
 
 
 def compute_loss(params: Any, model: Model, key: Array) -> Float[Array, ""]:
@@ -134,56 +132,3 @@ def train_backprop(
     if run.settings["fresh_objective"] is not None:
         warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
     return run
-
-
-def descend(
-    model: Model,
-    plan: Plan,
-    algorithm: GradientDescent,
-    watch: Watch,
-    *,
-    key: Array,
-    initial_params: Any = None,
-    part: str = "training",
-) -> Run:
-    """One training by gradient, as a part of what `watch` has in hand; see `train_backprop`."""
-    numbers, training_model = plan.numbers(model, algorithm.optimizer), plan.training_model(model)
-    init_key, run_key = jax.random.split(check_key(key))
-    state = algorithm.init(model.network, init_key, initial_params)
-    training, checks = Training(algorithm, training_model, state, run_key), None
-    if plan.check_every is not None:
-        fresh_key = jax.random.fold_in(run_key, 2**31)  # no epoch has that number
-        checks = Checks(
-            lambda params: fresh_objective(params, model, fresh_key, plan.n_fresh), plan.check_interval, plan.patience
-        )
-
-    def so_far() -> Run:
-        return _run_of(training, model, plan, checks)
-
-    beside = {"watch": watch, "part": part, "so_far": so_far, "checks": checks}
-    advance_to(training, plan.n_epochs, numbers=numbers, chunk_size=plan.chunk, **beside)
-    if not training.finite:
-        raise TrainingDiverged(
-            f"loss or gradient not finite at epoch {training.n_done} of {plan.n_epochs}: lower learning_rate, set "
-            "clip_norm=1.0 or bound the network with max_rate; the last good parameters are in the exception's .run",
-            so_far(),
-            training.n_done,
-        )
-    if checks is not None and checks.at.done and merit(checks.fresh_objective) == -math.inf:
-        raise TrainingDiverged(
-            "no check on fresh replicates gave a finite objective: bound the network with max_rate",
-            so_far(),
-            training.n_done,
-        )
-    return so_far()
-
-
-def _run_of(training: Training, model: Model, plan: Plan, checks: Checks | None) -> Run:
-    algorithm, done = training.algorithm, [] if checks is None else list(checks.at.done)
-    work = training.n_done * algorithm.work(training.model) + (
-        # at the time step once, at a quarter of it four times
-        5 * len(done) * model.changed(n_replicates=plan.n_fresh).cell_updates
-    )
-    settings = plan.recorded(algorithm.optimizer) | {"n_training_steps": training.model.n_steps, "cell_updates": work}
-    settings |= {"checks": done, "fresh_objective": checks.fresh_objective if done else None}
-    return training.run(settings, params=checks.at.best_params if done else None, model=model)

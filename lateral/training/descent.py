@@ -1,5 +1,6 @@
 """Gradient descent as an algorithm: an estimator of the gradient, and Adam or any other optimiser of optax."""
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -8,12 +9,20 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
+from jaxtyping import Array
 
+from lateral.checks import check_key
+from lateral.evaluation import fresh_objective, merit
 from lateral.fields import number, settings, size, value
-from lateral.training.driver import first_parameters
+from lateral.model import Model
+from lateral.runs import Run
+from lateral.training.driver import Training, TrainingDiverged, advance_to, first_parameters
 from lateral.training.estimators import Pathwise, check_estimator
+from lateral.training.fresh import Checks
+from lateral.training.schedule import Plan
+from lateral.training.watch import Watch
 
-__all__ = ["GradientDescent", "check_optimizer", "make_adam"]
+__all__ = ["GradientDescent", "check_optimizer", "descend", "make_adam"]
 
 
 def check_optimizer(name: str, optimizer):
@@ -106,3 +115,56 @@ def make_adam(b2: float, clipped: bool) -> optax.GradientTransformation:
         return jax.tree.map(lambda u: -learning_rate * u, updates), state
 
     return optax.GradientTransformationExtraArgs(adam.init, update)
+
+
+def descend(
+    model: Model,
+    plan: Plan,
+    algorithm: GradientDescent,
+    watch: Watch,
+    *,
+    key: Array,
+    initial_params: Any = None,
+    part: str = "training",
+) -> Run:
+    """One training by gradient, as a part of what `watch` has in hand; see `train_backprop`."""
+    numbers, training_model = plan.numbers(model, algorithm.optimizer), plan.training_model(model)
+    init_key, run_key = jax.random.split(check_key(key))
+    state = algorithm.init(model.network, init_key, initial_params)
+    training, checks = Training(algorithm, training_model, state, run_key), None
+    if plan.check_every is not None:
+        fresh_key = jax.random.fold_in(run_key, 2**31)  # no epoch has that number
+        checks = Checks(
+            lambda params: fresh_objective(params, model, fresh_key, plan.n_fresh), plan.check_interval, plan.patience
+        )
+
+    def so_far() -> Run:
+        return _run_of(training, model, plan, checks)
+
+    beside = {"watch": watch, "part": part, "so_far": so_far, "checks": checks}
+    advance_to(training, plan.n_epochs, numbers=numbers, chunk_size=plan.chunk, **beside)
+    if not training.finite:
+        raise TrainingDiverged(
+            f"loss or gradient not finite at epoch {training.n_done} of {plan.n_epochs}: lower learning_rate, set "
+            "clip_norm=1.0 or bound the network with max_rate; the last good parameters are in the exception's .run",
+            so_far(),
+            training.n_done,
+        )
+    if checks is not None and checks.at.done and merit(checks.fresh_objective) == -math.inf:
+        raise TrainingDiverged(
+            "no check on fresh replicates gave a finite objective: bound the network with max_rate",
+            so_far(),
+            training.n_done,
+        )
+    return so_far()
+
+
+def _run_of(training: Training, model: Model, plan: Plan, checks: Checks | None) -> Run:
+    algorithm, done = training.algorithm, [] if checks is None else list(checks.at.done)
+    work = training.n_done * algorithm.work(training.model) + (
+        # at the time step once, at a quarter of it four times
+        5 * len(done) * model.changed(n_replicates=plan.n_fresh).cell_updates
+    )
+    settings = plan.recorded(algorithm.optimizer) | {"n_training_steps": training.model.n_steps, "cell_updates": work}
+    settings |= {"checks": done, "fresh_objective": checks.fresh_objective if done else None}
+    return training.run(settings, params=checks.at.best_params if done else None, model=model)

@@ -32,7 +32,6 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from lateral.backprop import descend
 from lateral.checks import check_key, check_size
 from lateral.evaluation import merit, warn_of_time_step
 from lateral.evolution import population_fitness
@@ -41,7 +40,7 @@ from lateral.model import Model, check_model
 from lateral.network import RBFNetwork, initial_parameters
 from lateral.runs import Run
 from lateral.training.checkpoint import Checkpoint, identity_of
-from lateral.training.descent import GradientDescent
+from lateral.training.descent import GradientDescent, descend
 from lateral.training.driver import Training, TrainingDiverged
 from lateral.training.estimators import Score, check_estimator
 from lateral.training.schedule import NOISE_CURRICULA, Plan, check_training_steps
