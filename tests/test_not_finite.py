@@ -22,7 +22,7 @@ from lateral import (
 from lateral.evaluation import merit, what_was_found
 from lateral.model import hard_objective, scores_of
 from lateral.numerics import worst_if_not_finite
-from lateral.training.driver import Checks
+from lateral.training.fresh import Checks
 from lateral.training.restarts import best_candidates
 
 pytestmark = pytest.mark.usefixtures("float32", "nan_allowed")
@@ -63,7 +63,7 @@ def test_a_first_check_that_is_not_finite_does_not_stay_best():
     checks = Checks(lambda params: next(scores), every=1)
     for params in "abcdef":
         checks.check(params)
-    assert checks.best_params == "e" and checks.fresh_objective == (0.3, 0.3)
+    assert checks.at.best_params == "e" and checks.fresh_objective == (0.3, 0.3)
 
 
 def test_what_is_not_a_number_is_no_pattern():
