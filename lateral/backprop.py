@@ -24,7 +24,7 @@ from lateral.evaluation import fresh_objective, merit, warn_of_time_step
 from lateral.fields import documented, sort_settings
 from lateral.model import Model, check_model, loss_and_scores
 from lateral.runs import Run
-from lateral.training.descent import GradientDescent, check_optimizer
+from lateral.training.descent import GradientDescent, check_optimizer, update_of
 from lateral.training.driver import Checks, Training, TrainingDiverged, advance_to
 from lateral.training.estimators import Pathwise, check_estimator
 from lateral.training.schedule import Plan
@@ -60,7 +60,7 @@ def make_train_step(optimizer: optax.GradientTransformation, gradient: Callable 
     @jax.jit
     def train_step(params, opt_state, model, key):
         grads, scores = gradient(params, model, key)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
+        updates, opt_state = update_of(optimizer, grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, scores["loss"]
 
     return train_step
