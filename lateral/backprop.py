@@ -26,7 +26,7 @@ from lateral.fields import documented, recorded, sort_settings
 from lateral.model import Model, check_model, loss_and_scores
 from lateral.runs import Run
 from lateral.training.checkpoint import Checkpoint, digest, identity_of
-from lateral.training.descent import GradientDescent, check_optimizer, descend
+from lateral.training.descent import GradientDescent, check_optimizer, descend, update_of
 from lateral.training.driver import Training
 from lateral.training.estimators import Pathwise, check_estimator
 from lateral.training.schedule import Plan
@@ -63,7 +63,7 @@ def make_train_step(optimizer: optax.GradientTransformation, gradient: Callable 
     @jax.jit
     def train_step(params, opt_state, model, key):
         grads, scores = gradient(params, model, key)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
+        updates, opt_state = update_of(optimizer, grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, scores["loss"]
 
     return train_step

@@ -75,7 +75,7 @@ class DeadBand(NamedTuple):
 
     def __call__(self, neighbour_mean: ArrayLike) -> Array:
         x = jnp.asarray(neighbour_mean, float)
-        return self.rate * ((x < 0.5 - self.width).astype(x.dtype) - (x > 0.5 + self.width))
+        return self.rate * ((x < 0.5 - self.width).astype(x.dtype) - (x > 0.5 + self.width).astype(x.dtype))
 
 
 class Table(NamedTuple):
@@ -98,7 +98,7 @@ def locate(values: Float[Array, " knot"], x: Float[Array, "*shape"]) -> tuple[Ar
     """The knot to the left of x in [0, 1], and how far x is on the way to the next, from 0 to 1."""
     position = x * (values.shape[0] - 1)
     knot = jnp.minimum(position.astype(jnp.int32), values.shape[0] - 2)
-    return knot, position - knot
+    return knot, position - knot.astype(position.dtype)
 
 
 def take(values: Float[Array, " knot"], knot: Array) -> Array:
@@ -171,8 +171,8 @@ class MLP:
         """Rates of neighbour means of any shape."""
         activity = (self.input_scale * (neighbour_mean - self.input_centre))[..., None]
         for layer in params[:-1]:
-            activity = jnp.tanh(activity @ layer["weights"] + layer["biases"])
-        return _bounded((activity @ params[-1]["weights"] + params[-1]["biases"])[..., 0], self.max_rate)
+            activity = jnp.tanh(_affine(layer, activity))
+        return _bounded(_affine(params[-1], activity)[..., 0], self.max_rate)
 
 
 @settings
@@ -232,6 +232,10 @@ class RBFNetwork:
         if self.odd:
             bumps = (bumps - jnp.flip(bumps, axis=-1))[..., : self._n_weights]
         return bumps
+
+
+def _affine(layer: dict[str, Array], activity: ArrayLike) -> Array:
+    return activity @ layer["weights"] + layer["biases"][(None,) * (activity.ndim - 1)]
 
 
 def _bounded(output: Array, max_rate: ArrayLike | None) -> Array:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from lateral.checks import check_choice, check_matrix, check_number, check_real, check_unit_interval
+from lateral.checks import check_choice, check_matrix, check_number, check_real, check_unit_interval, is_float
 from lateral.fields import number, settings, value
 from lateral.numerics import SMALLEST, binary_entropy, entropy
 from lateral.utility import THRESHOLD, apply_threshold
@@ -164,6 +164,7 @@ def soften_fates(states: ArrayLike, width: ArrayLike = 0.1, threshold: ArrayLike
     states = check_unit_interval("states", check_real("states", states))
     check_number("width", width, above=0.0)
     check_number("threshold", threshold, minimum=0.0, maximum=1.0)
+    states = states if is_float(states) else states.astype(float)
     return jax.nn.sigmoid((states - threshold) / width)
 
 
@@ -243,7 +244,7 @@ def compute_pairwise_utility(fate_probabilities: ArrayLike) -> tuple[Array, Arra
 
 
 def _as_float(values):
-    return values.astype(jnp.result_type(values, jnp.float32))
+    return values.astype(jnp.float64 if values.dtype == jnp.float64 else jnp.float32)
 
 
 def _utility_with(s_rep: Callable) -> Callable:

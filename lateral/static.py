@@ -2,7 +2,8 @@
 
 A regulatory function may be a plain closure, a pytree of arrays (a table, a network with its parameters), or a
 mixture (a pytree that also holds an activation function). `partition` lets all of them cross `jax.jit` the same
-way: numbers are traced, so that new parameters never recompile; functions are static and compared by identity.
+way: numbers are traced, so that new parameters never recompile; functions are static and compared by identity, and
+objects of a class that JAX does not know by identity and by what their attributes are at the time of the call.
 """
 
 import dataclasses
@@ -59,12 +60,13 @@ def register_settings(*static_fields: str):
 
         def flatten(settings):
             arrays, static = partition([getattr(settings, name) for name in names])
-            return arrays, (static, tuple(getattr(settings, name) for name in static_fields))
+            return arrays, (static, tuple(_hashable(getattr(settings, name)) for name in static_fields))
 
         def unflatten(aux, arrays):
             static, static_values = aux
             settings = object.__new__(cls)
-            for name, value in zip([*names, *static_fields], [*combine(arrays, static), *static_values], strict=True):
+            values = [*combine(arrays, static), *map(_original, static_values)]
+            for name, value in zip([*names, *static_fields], values, strict=True):
                 object.__setattr__(settings, name, value)
             return settings
 
@@ -100,12 +102,38 @@ class _ByIdentity:
         return id(self.value)
 
 
+class _AsItIs(_ByIdentity):
+    """An object as it is now: another one when an attribute has changed."""
+
+    def __init__(self, value):
+        super().__init__(value)
+        self.attributes = _token(vars(value))
+
+    def __eq__(self, other):
+        return super().__eq__(other) and isinstance(other, _AsItIs) and self.attributes == other.attributes
+
+    def __hash__(self):
+        return hash((id(self.value), self.attributes))
+
+
+def _token(value):
+    """Something hashable that changes when the value does; of other objects it is they themselves."""
+    if isinstance(value, dict):
+        return tuple((name, _token(entry)) for name, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_token, value))
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    return value if isinstance(value, (int, float, str)) else _ByIdentity(value)
+
+
 def _hashable(leaf):
     try:
         hash(leaf)
-        return leaf
     except TypeError:
-        return _ByIdentity(leaf)
+        return _AsItIs(leaf) if hasattr(leaf, "__dict__") else _ByIdentity(leaf)
+    by_identity = type(leaf).__hash__ is object.__hash__ and not isinstance(leaf, type)
+    return _AsItIs(leaf) if by_identity and getattr(leaf, "__dict__", None) else leaf
 
 
 def _original(leaf):

@@ -217,7 +217,7 @@ def estimate_of_fates(fates, geometry):
         correlational_information=correlational,
         alternation=alternation_of(fates, geometry),
         n_patterns=n_patterns,
-        undersampled=n_patterns > n_replicates / 10,
+        undersampled=n_patterns > n_replicates // 10,
     )
 
 

@@ -15,6 +15,7 @@ from lateral import (
     RegulatoryFunction,
     Table,
     TanhInhibition,
+    compute_loss,
     evaluate,
     fit_network,
     run_multiple_replicates,
@@ -218,3 +219,32 @@ def test_what_goes_wrong_in_f_itself_is_told_as_it_is():
 
     with pytest.raises(NameError, match="undefined"):
         run_multiple_replicates(broken, **TISSUE)
+
+
+class Steep:
+    """A network that JAX does not know: a static object."""
+
+    def __init__(self, slope):
+        self.settings = {"slopes": [slope], "at": np.array([0.5])}
+
+    def apply(self, params, x):
+        return params * self.settings["slopes"][0] * (self.settings["at"][0] - x)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: setattr(network, "settings", {"slopes": [9.0], "at": np.array([0.5])}),
+        lambda network: network.settings["slopes"].append(network.settings["slopes"].pop() * 9.0),
+        lambda network: network.settings["at"].__setitem__(0, 0.1),
+    ],
+)
+def test_a_network_is_trained_and_scored_as_it_is_now(change, key):
+    network = Steep(1.0)
+    model = SMALL.changed(network=network, relaxation="kernel")
+    scored = jax.jit(lambda *args: compute_loss(*args))
+    before = scored(1.0, model, key)
+    assert scored(1.0, model, key) == before and scored._cache_size() == 1
+    change(network)
+    after = scored(1.0, model, key)
+    assert after != before and after == compute_loss(1.0, model, key) and scored._cache_size() == 2

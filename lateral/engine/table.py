@@ -127,7 +127,7 @@ def _advance_refined(f, now, tissue, rounds, first_step, n_steps, refine) -> Pai
             pairs, remaining = carry
             left = (refine - j).astype(pairs.real.dtype)
             e = _normals(now.bridge, number * jnp.uint32(refine) + j, pairs, rounds)
-            z = remaining / left + jnp.sqrt(1.0 - 1.0 / left) * e
+            z = remaining / left.astype(pairs.dtype) + _times(jnp.sqrt(1.0 - 1.0 / left), e)
             return (substep(pairs, z), remaining - z), None
 
         coarse = (pairs, math.sqrt(refine) * _normals(now.noise, number, pairs, rounds))

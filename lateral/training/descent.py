@@ -22,7 +22,7 @@ from lateral.training.fresh import Checks
 from lateral.training.schedule import Plan
 from lateral.training.watch import Watch
 
-__all__ = ["GradientDescent", "check_optimizer", "descend", "make_adam"]
+__all__ = ["GradientDescent", "check_optimizer", "descend", "make_adam", "update_of"]
 
 
 def check_optimizer(name: str, optimizer):
@@ -86,9 +86,9 @@ class GradientDescent:
         else:
             batch = jax.vmap(self.gradient, in_axes=(None, None, 0))(params, model, keys)
             gradient, scores = jax.tree.map(lambda x: jnp.mean(x, axis=0), batch)
-        updates, opt_state = optax.with_extra_args_support(self._optimizer()).update(
-            gradient, opt_state, params, learning_rate=self.learning_rate, clip_norm=self.clip_norm
-        )
+        numbers = {"learning_rate": self.learning_rate, "clip_norm": self.clip_norm}
+        optimizer = optax.with_extra_args_support(self._optimizer())
+        updates, opt_state = update_of(optimizer, gradient, opt_state, params, **numbers)
         record = {**scores, "gradient_norm": optax.tree.norm(gradient)}
         return (optax.apply_updates(params, updates), opt_state), record
 
@@ -102,6 +102,15 @@ class GradientDescent:
         return self.optimizer or make_adam(float(self.b2), self.clip_norm is not None)
 
 
+def update_of(optimizer: optax.GradientTransformation, gradient: Any, state: Any, params: Any, **numbers) -> tuple:
+    """The update of an optimiser of optax and its next state.
+
+    Optax takes a float to the power of a whole number, which JAX's strict promotion of dtypes refuses.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return optimizer.update(gradient, state, params, **numbers)
+
+
 @lru_cache
 def make_adam(b2: float, clipped: bool) -> optax.GradientTransformation:
     """Adam whose learning rate and clipping norm are arguments of its update, so that neither recompiles."""
@@ -111,7 +120,7 @@ def make_adam(b2: float, clipped: bool) -> optax.GradientTransformation:
         if clipped:
             factor = jnp.minimum(1.0, clip_norm / jnp.maximum(optax.tree.norm(grads), 1e-30))
             grads = jax.tree.map(lambda g: factor * g, grads)
-        updates, state = adam.update(grads, state, params)
+        updates, state = update_of(adam, grads, state, params)
         return jax.tree.map(lambda u: -learning_rate * u, updates), state
 
     return optax.GradientTransformationExtraArgs(adam.init, update)

@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from lateral.checks import check_key, check_number, check_size
 from lateral.network import check_network, initial_parameters, tabulate
+from lateral.training.descent import update_of
 
 __all__ = ["fit_network"]
 
@@ -47,7 +48,7 @@ def fit_network(network, f: Callable, *, key: Array, n_steps: int = 3000, learni
         def step(carry, _):
             params, state = carry
             gradient = jax.grad(lambda p: jnp.mean((network.apply(p, neighbours) - target) ** 2))(params)
-            updates, state = optimizer.update(gradient, state)
+            updates, state = update_of(optimizer, gradient, state, params)
             return (optax.apply_updates(params, updates), state), None
 
         return jax.lax.scan(step, (params, optimizer.init(params)), length=n_steps)[0][0]
