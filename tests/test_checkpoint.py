@@ -89,6 +89,31 @@ def test_it_goes_on_bit_for_bit_after_interruptions_at_any_chunk(name, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
 
 
+def test_what_a_second_try_has_not_come_to_is_kept(tmp_path, uninterrupted):
+    """A restart that was trained far, and a second interruption before it is its turn again."""
+    file = tmp_path / "run.npz"
+    for n_chunks in (7, 1):
+        with pytest.raises(TrainingInterrupted):
+            TRAININGS["restarts"](checkpoint=file, callback=interrupt_after(n_chunks), n_threads=1)
+    chunks = []
+    run = TRAININGS["restarts"](checkpoint=file, callback=lambda training: chunks.append(training.n_done))
+    assert_same(run, uninterrupted("restarts"))
+    assert len(chunks) == 10 - 7 - 1, "of ten chunks of 25 epochs"
+
+
+def test_a_mistake_leaves_no_file(tmp_path):
+    class Mistaken:
+        def init(self, key):
+            return jax.random.normal(key, (2,))
+
+        def apply(self, params, s):
+            raise TypeError("my mistake")
+
+    with pytest.raises(TypeError, match="my mistake"):
+        lateral.train_backprop(MODEL.changed(network=Mistaken()), key=KEY, checkpoint=tmp_path / "run.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_finished_training_is_not_trained_again(tmp_path, uninterrupted):
     file = tmp_path / "run.npz"
     TRAININGS["pathwise"](checkpoint=file)
@@ -296,3 +321,25 @@ def test_a_signal_ends_the_command_in_two_seconds_and_keeps_the_run(number, stat
     assert stdout == "" and "Traceback" not in stderr
     assert "interrupted" in stderr.splitlines()[-1] and "goes on" in stderr.splitlines()[-1]
     assert not lateral.load_run(out).finished
+
+
+LIBRARY = """
+import jax, lateral
+
+model = lateral.Model(lateral.RBFNetwork(5), n_replicates=64, n_steps=200, n_cells=5, objective="tissue")
+sizes = dict(n_candidates=8, n_exploration=50_000)
+try:
+    lateral.train_restarts(model, key=jax.random.key(0), callback=lambda _: print("chunk", flush=True), **sizes)
+except lateral.TrainingInterrupted as error:
+    print(f"kept {error.run.finished}", flush=True)
+"""
+
+
+def test_ctrl_c_ends_all_threads_of_restarts_at_once():
+    process = subprocess.Popen([sys.executable, "-c", LIBRARY], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "chunk\n"
+    process.send_signal(signal.SIGINT)
+    clock = time.monotonic()
+    stdout, _ = process.communicate(timeout=60)
+    assert stdout.splitlines()[-1] == "kept False" and process.returncode == 0
+    assert time.monotonic() - clock < 4.0

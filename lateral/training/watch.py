@@ -126,7 +126,7 @@ class Watch:
             ended = take_up(training, checks, kept[name], own, self.path)
         with self._lock:
             self._parts[name] = _Part(training, checks, so_far, training.at, _at(checks), ended)
-        self._bar.count(training.n_done)
+            self._bar.count(training.n_done)
         return ended
 
     def after_chunk(self, name: str) -> bool:
@@ -146,8 +146,9 @@ class Watch:
         """A part goes no further."""
         with self._lock:
             part = self._parts[name]
-            self._parts[name] = part._replace(at=part.training.at, checks_at=_at(part.checks), ended=True)
-            self.write()  # what follows may compile for long
+            if not part.ended:
+                self._parts[name] = part._replace(at=part.training.at, checks_at=_at(part.checks), ended=True)
+                self.write()  # what follows may compile for long
 
     def draw(self) -> None:
         """Bring the progress bar up to date, while other threads train."""
@@ -164,15 +165,18 @@ class Watch:
 
     def write(self) -> None:
         """Write the checkpoint. Where that fails, training goes on, and whoever trains is told."""
-        if self._checkpoint is None or not self._parts:
+        if self._checkpoint is None or not self.n_done:
             return
         clock = time.monotonic()
         with self._lock:
-            progress = packed(self._parts)
+            facts, arrays = packed(self._parts)
             run = dataclasses.replace(self.run(), finished=False, **self._marks())
+        # A part that this process has not yet come to stands where it stood.
+        later = {name: of_one for name, of_one in self._kept[0].items() if name not in facts}
+        arrays |= {key: x for key, x in self._kept[1].items() if key.split("/")[0] in later}
         try:
-            save_run(self._checkpoint.path, run, progress)
-        except OSError as error:
+            save_run(self._checkpoint.path, run, (facts | later, arrays))
+        except (OSError, ValueError) as error:
             warnings.warn(f"the checkpoint was not written, training goes on: {error}", RuntimeWarning, stacklevel=2)
         self._written = time.monotonic()
         self._took = self._written - clock
@@ -183,7 +187,7 @@ class Watch:
             run = dataclasses.replace(run, finished=True, **self._marks())
             try:
                 save_run(self._checkpoint.path, run)
-            except OSError as error:  # it is returned: nothing is lost
+            except (OSError, ValueError) as error:  # it is returned: nothing is lost
                 message = f"the finished run was not written, save it elsewhere: {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=4)
         return run
@@ -200,7 +204,7 @@ class Watch:
         run = self.run()
         if isinstance(getattr(error, "run", None), Run) and self._checkpoint is not None:
             error.run = dataclasses.replace(error.run, finished=False, **self._marks())
-        if not isinstance(error, KeyboardInterrupt) or run is None:
+        if not isinstance(error, KeyboardInterrupt) or not self.n_done:
             return
         run = dataclasses.replace(run, finished=False)
         where = f"{self.unit} {self.n_done} of {self.total}"
