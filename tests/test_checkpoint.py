@@ -19,6 +19,7 @@ import pytest
 
 import lateral
 from lateral import Checkpoint, TrainingInterrupted
+from lateral.runs import load_progress
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -112,6 +113,32 @@ def test_a_mistake_leaves_no_file(tmp_path):
     with pytest.raises(TypeError, match="my mistake"):
         lateral.train_backprop(MODEL.changed(network=Mistaken()), key=KEY, checkpoint=tmp_path / "run.npz")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda facts, arrays: facts.pop("n_done"),
+        lambda facts, arrays: facts.update(n_done=5),
+        lambda facts, arrays: facts.update(n_done="4"),
+        lambda facts, arrays: facts.update(checks=[["a", "b"]]),
+        lambda facts, arrays: facts.update(checks=3),
+        lambda facts, arrays: arrays.pop("training/leaf_0"),
+        lambda facts, arrays: arrays.update({"training/leaf_0": arrays["training/leaf_0"][:-1]}),
+        lambda facts, arrays: arrays.update({"training/leaf_0": arrays["training/leaf_0"].astype(np.int32)}),
+        lambda facts, arrays: arrays.update({"training/record_loss": np.zeros(3)}),
+        lambda facts, arrays: [arrays.pop(name) for name in list(arrays) if "best_" in name],
+    ],
+)
+def test_a_checkpoint_that_lacks_something_is_refused_by_its_name(damage, tmp_path):
+    file = tmp_path / "run.npz"
+    with pytest.raises(TrainingInterrupted):
+        TRAININGS["pathwise"](checkpoint=file, callback=interrupt_after(2))
+    run, kept = lateral.load_run(file), load_progress(file)
+    damage(kept.facts["training"], kept.arrays)
+    lateral.save_run(file, run, (kept.facts, kept.arrays))
+    with pytest.raises(ValueError, match=f"{file} is no complete checkpoint of this training"):
+        TRAININGS["pathwise"](checkpoint=file)
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path, uninterrupted):

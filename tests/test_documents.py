@@ -1,5 +1,5 @@
-"""The examples of README.md and BACKPROP_GUIDE.md run, on smaller tissues; their links lead somewhere, and
-their tables hold what is stored.
+"""The examples of README, guide and docs/runs.md run, on smaller tissues; their links lead somewhere, and their tables
+hold what is stored.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from lateral.equal_work import METHODS, plot_equal_work
 from lateral.presets import trainer
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "BACKPROP_GUIDE.md"]
+DOCUMENTS = ["README.md", "BACKPROP_GUIDE.md", "docs/runs.md"]
 
 pytestmark = pytest.mark.usefixtures("float32")
 

@@ -98,13 +98,17 @@ def take_up(training: Any, checks: Any, numbers: dict[str, Any], arrays: dict[st
     try:
         carry = _like(training.at.carry, [arrays[f"leaf_{i}"] for i in range(_count(arrays, "leaf_"))])
         records = {key.removeprefix("record_"): x for key, x in arrays.items() if key.startswith("record_")}
+        if any(len(values) != numbers["n_done"] for values in records.values()):
+            raise ValueError("its history does not fit its number of steps")
         training.take_up(carry, int(numbers["n_done"]), records)
         if checks is not None:
             n_best = _count(arrays, "best_")
             best = _like(training.initial_params, [arrays[f"best_{i}"] for i in range(n_best)]) if n_best else None
+            if (best is None) != (numbers["best"] is None):
+                raise ValueError("its best parameters are not there")
             checks.take_up([tuple(map(float, check)) for check in numbers["checks"]], numbers["best"], best)
         return bool(numbers["ended"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no complete checkpoint of this training: {error}") from error
 
 
@@ -115,7 +119,7 @@ def _arrays(tree) -> list[np.ndarray]:
 def _like(tree, arrays: list[np.ndarray]):
     """Arrays in the places of the leaves of `tree`."""
     leaves, treedef = jax.tree.flatten(tree)
-    if [x.shape for x in arrays] != [x.shape for x in _arrays(tree)]:
+    if [(x.shape, x.dtype) for x in arrays] != [(x.shape, x.dtype) for x in _arrays(tree)]:
         raise ValueError("its arrays are not those of this state")
     made = [
         jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else jnp.asarray(new)
