@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lateral.checks import check_number
+from lateral.checks import check_key, check_number
 from lateral.fields import plain
 from lateral.storage.description import describe, encode
 
@@ -59,6 +59,7 @@ def identity_of(method: str, model: Any, key: jax.Array, start: Any, settings: d
         start: parameters that were given, or None.
         settings: of the training, as a run records them.
     """
+    key = check_key(key)
     identity = {
         "method": method,
         "model": describe(model),
