@@ -234,7 +234,7 @@ class RBFNetwork:
         return bumps
 
 
-def _affine(layer: dict[str, Array], activity: Array) -> Array:
+def _affine(layer: dict[str, Array], activity: ArrayLike) -> Array:
     return activity @ layer["weights"] + layer["biases"][(None,) * (activity.ndim - 1)]
 
 

@@ -138,7 +138,7 @@ def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypat
     ("settings", "message"),
     [
         ({"n_restarts": 0}, "n_restarts must be >= 1, got 0"),
-        ({"n_candidates": 2}, "n_candidates must be >= 3, got 2"),
+        ({"n_candidates": 2}, "n_candidates must be >= n_restarts = 3, got 2"),
         ({"n_survivors": 0}, "n_survivors must be >= 1, got 0"),
         ({"n_training_steps": 0}, "n_training_steps must be >= 1, got 0"),
         ({"n_training_steps": 61}, "n_training_steps must be <= n_steps = 60, got 61"),

@@ -242,7 +242,7 @@ class Steep:
 def test_a_network_is_trained_and_scored_as_it_is_now(change, key):
     network = Steep(1.0)
     model = SMALL.changed(network=network, relaxation="kernel")
-    scored = jax.jit(compute_loss)
+    scored = jax.jit(lambda *args: compute_loss(*args))
     before = scored(1.0, model, key)
     assert scored(1.0, model, key) == before and scored._cache_size() == 1
     change(network)
