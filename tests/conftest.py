@@ -4,7 +4,8 @@ The oracles are held in double precision with `jax_debug_nans` on, so that a NaN
 run is single precision: the fixture `float32` switches x64, and nothing else, off for one test, and `precision` runs
 a test both ways. Every shape and type in a signature of `lateral` (but for pictures and apps, whose numbers may be of
 any kind) is checked by beartype, throughout the suite; tests marked `bad_input` break the signatures on purpose and
-run without, as all do with LATERAL_TYPECHECK=0.
+run without, as all do with LATERAL_TYPECHECK=0. LATERAL_STRICT=rank,dtype,infs,leaks adds JAX's other strict modes, one
+or several of them.
 """
 
 import os

@@ -141,7 +141,7 @@ REFUSED = {
     "more steps than there are": ("score", {"n_training_steps": 2000}, "n_training_steps must be <= n_steps = 1000"),
     "patience without checks": ("pathwise", {"patience": 2}, "give check_every too"),
     "as many parents as networks": ("evolution", {"n_parents": 20}, "n_parents must be below population_size = 20"),
-    "more restarts than candidates": ("score", {"n_restarts": 300}, "n_candidates must be >= 300, got 256"),
+    "more restarts than candidates": ("score", {"n_restarts": 300}, "n_candidates must be >= n_restarts = 300"),
 }
 
 

@@ -93,13 +93,13 @@ def test_a_warm_start_is_one_restart_without_candidates():
 
 def test_exploration_sees_the_smoothed_network_and_the_result_says_which_it_is(monkeypatch):
     """Fewer and wider bumps; a result that nothing improved on is the smooth rule that was explored."""
-    train_one, widths = restarts.train_backprop, []
+    train_one, widths = restarts.descend, []
 
-    def recorded(model, **settings):
+    def recorded(model, *how, **given):
         widths.append(float(model.network.width))
-        return train_one(model, **settings)
+        return train_one(model, *how, **given)
 
-    monkeypatch.setattr(restarts, "train_backprop", recorded)
+    monkeypatch.setattr(restarts, "descend", recorded)
     train(n_threads=1)
     np.testing.assert_allclose(widths, 3 * [1.0] + 2 * [0.45])
     ruined = train(n_epochs=3, learning_rate=1e4, n_threads=1)
@@ -112,24 +112,24 @@ def test_exploration_sees_the_smoothed_network_and_the_result_says_which_it_is(m
 
 def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypatch):
     """Every second call fails, then every call."""
-    train_one, calls = restarts.train_backprop, []
+    train_one, calls = restarts.descend, []
 
-    def every_second(model, **settings):
+    def every_second(*how, **given):
         calls.append(None)
-        run = train_one(model, **settings)
+        run = train_one(*how, **given)
         if len(calls) % 2:
             raise TrainingDiverged("not finite", run, 0)
         return run
 
-    monkeypatch.setattr(restarts, "train_backprop", every_second)
+    monkeypatch.setattr(restarts, "descend", every_second)
     run = train(n_threads=1, n_restarts=4)
     assert len(run.settings["restarts"]) == 2
     assert len(run.history["loss"]) in (4, 10), "with what followed, or as exploration left it"
 
-    def always(model, **settings):
+    def always(*how, **given):
         raise TrainingDiverged("not finite", run, 0)
 
-    monkeypatch.setattr(restarts, "train_backprop", always)
+    monkeypatch.setattr(restarts, "descend", always)
     with pytest.raises(TrainingDiverged, match="not finite"):
         train()
 
@@ -138,7 +138,7 @@ def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypat
     ("settings", "message"),
     [
         ({"n_restarts": 0}, "n_restarts must be >= 1, got 0"),
-        ({"n_candidates": 2}, "n_candidates must be >= 3, got 2"),
+        ({"n_candidates": 2}, "n_candidates must be >= n_restarts = 3, got 2"),
         ({"n_survivors": 0}, "n_survivors must be >= 1, got 0"),
         ({"n_training_steps": 0}, "n_training_steps must be >= 1, got 0"),
         ({"n_training_steps": 61}, "n_training_steps must be <= n_steps = 60, got 61"),

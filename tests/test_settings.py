@@ -80,7 +80,7 @@ def invalid(setting):
         out += [st.floats(max_value=floor, exclude_max=limits["above"] is None) for floor in floors]
         out += [] if limits["maximum"] is None else [st.floats(limits["maximum"], exclude_min=True)]
         out += [st.floats(0.0, smallest, exclude_max=True)] if limits["above"] == 0.0 else []
-        out += [st.integers(int(largest) + 1, 10**400)]
+        out += [st.integers(2 * int(largest), 10**400)]
         values = NEVER | st.one_of(out)
     elif setting.kind == "size":
         below = st.integers(max_value=limits["minimum"] - 1)

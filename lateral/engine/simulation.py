@@ -144,4 +144,4 @@ def _as_float(x, dtype):
         return np.asarray(x, dtype)
     if np.ndim(x):
         return x
-    return jnp.asarray(x, dtype) if isinstance(x, jax.Array) else np.asarray(x, dtype)
+    return jnp.asarray(x, dtype) if is_traced(x) else np.asarray(x, dtype)

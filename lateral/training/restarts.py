@@ -32,7 +32,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from lateral.checks import check_key, check_size
+from lateral.checks import check_key
 from lateral.evaluation import merit, warn_of_time_step
 from lateral.evolution import population_fitness
 from lateral.fields import choice, documented, number, recorded, settings, size, sort_settings, value
@@ -92,7 +92,8 @@ class Restarts:
     )
 
     def check_together(self):
-        check_size("n_candidates", self.n_candidates, self.n_restarts)
+        if self.n_candidates < self.n_restarts:
+            raise ValueError(f"n_candidates must be >= n_restarts = {self.n_restarts}, got {self.n_candidates}")
 
     def exploration(self) -> tuple[Plan, GradientDescent]:
         """How each restart is trained."""
