@@ -126,9 +126,9 @@ def train_backprop(
     identity = identity_of(algorithm.method, model, key, initial_params, recorded_)
     kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
     with Watch(plan.n_epochs, "epoch", identity, model, **kept) as watch:
-        run = watch.finished
-        if run is None:
-            run = watch.finish(descend(model, plan, algorithm, watch, key=key, initial_params=initial_params))
+        run = watch.finished or watch.finish(
+            descend(model, plan, algorithm, watch, key=key, initial_params=initial_params)
+        )
     if run.settings["fresh_objective"] is not None:
         warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
     return run

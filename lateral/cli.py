@@ -36,13 +36,14 @@ from lateral.presets import METHODS, RenamedWarning, preset, settings_classes, t
 from lateral.readout import Readout
 from lateral.runs import Run, load_run, save_run
 from lateral.show import as_dict, in_words
-from lateral.storage.files import check_writable, save_somewhere, whole_file
+from lateral.storage.files import check_writable, save_somewhere
 from lateral.terminal import BrokenOutput, Interrupted, interruptible, print_result, say
 from lateral.tissue import Tissue
 from lateral.training.checkpoint import Checkpoint
 from lateral.training.driver import TrainingDiverged
 from lateral.training.estimators import ESTIMATORS
 from lateral.training.fit import fit_network
+from lateral.training.watch import refuse_another
 from lateral.utility import UndersampledWarning, estimate_utility
 
 __all__ = ["initial_scores", "main", "train_and_evaluate"]
@@ -104,7 +105,13 @@ def _train(
 
     run, result, seconds, error = interruptible(work, give_up)
     run = dataclasses.replace(run, evaluation=result._asdict())
-    saved = save_somewhere(out, lambda path: save_run(path, run))
+
+    def save(path):
+        if path == out:
+            refuse_another(out, run.identity)
+        save_run(path, run)
+
+    saved = save_somewhere(out, save)
     if error is not None:
         say(f"lateral train: {error}")
     elif not chunks:
@@ -202,8 +209,7 @@ def _plot(run_file: Path, out: Path, seed: int) -> tuple[dict, int]:
     run = load_run(run_file)
     from lateral.plotting import plot_run  # matplotlib is slow to import
 
-    with whole_file(out) as file:
-        plot_run(run, key=_key(seed)).savefig(file, format=out.suffix.lower().removeprefix("."))
+    plot_run(run, key=_key(seed)).savefig(out)
     return {"run": str(run_file), "out": str(out)}, 0
 
 

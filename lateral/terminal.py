@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
+from lateral.threads import at_this_precision
 
 __all__ = ["BrokenOutput", "Interrupted", "interruptible", "print_result", "say"]
 
@@ -85,16 +85,13 @@ def interruptible(work: Callable[[Callable[[], None]], Any], give_up: Callable[[
         if interrupted.is_set():
             raise KeyboardInterrupt
 
-    x64 = jax.config.jax_enable_x64  # as a context it holds in this thread only
-
     def run() -> None:
         try:
-            with jax.enable_x64(x64):
-                outcome["result"] = work(look)
+            outcome["result"] = work(look)
         except BaseException as error:
             outcome["error"] = error
 
-    thread = threading.Thread(target=run, name="lateral-training", daemon=True)
+    thread = threading.Thread(target=at_this_precision(run), name="lateral-training", daemon=True)
     with _heard() as heard:
         thread.start()
         while thread.is_alive() and not heard:

@@ -503,6 +503,17 @@ class LineOfVersion2:
         return params["gain"] * (0.5 - s) + params["bias"][0]
 
 
+def same_model_and_evaluation(run, expected):
+    for setting, value in expected["model"].items():
+        ours = getattr(run.model, setting)
+        assert (list(ours) if isinstance(ours, tuple) else ours) == value, setting
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = evaluate(run.regulatory_function, run.model, key=jax.random.key(3), n_replicates=500)
+    for quantity, value in expected["evaluation"].items():
+        assert getattr(result, quantity) == pytest.approx(value, abs=2e-3), quantity
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_file_of_version_2_loads_to_the_same_rule_and_evaluation(float32, name):
     expected = EXPECTED[name]
@@ -513,14 +524,7 @@ def test_a_file_of_version_2_loads_to_the_same_rule_and_evaluation(float32, name
     np.testing.assert_allclose(run.regulatory_function(x), expected["rates"], rtol=1e-5, atol=1e-6)
     if run.model.boundary != "pinned":
         del expected["model"]["edge_value"]
-    for setting, value in expected["model"].items():
-        ours = getattr(run.model, setting)
-        assert (list(ours) if isinstance(ours, tuple) else ours) == value, setting
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = evaluate(run.regulatory_function, run.model, key=jax.random.key(3), n_replicates=500)
-    for quantity, value in expected["evaluation"].items():
-        assert getattr(result, quantity) == pytest.approx(value, abs=2e-3), quantity
+    same_model_and_evaluation(run, expected)
     for old, values in expected["history"].items():
         of_population = {"best_utility": "objective", "mean_utility": "mean_objective"}
         new = of_population.get(old, old)
@@ -549,14 +553,7 @@ def test_a_file_of_version_3_loads_to_the_same_rule_and_evaluation(float32, name
     graph = {name: expected["model"].pop(name) for name in ("neighbours", "weights") if name in expected["model"]}
     if graph:
         assert run.model.geometry == Graph(**graph)
-    for setting, value in expected["model"].items():
-        ours = getattr(run.model, setting)
-        assert (list(ours) if isinstance(ours, tuple) else ours) == value, setting
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = evaluate(run.regulatory_function, run.model, key=jax.random.key(3), n_replicates=500)
-    for quantity, value in expected["evaluation"].items():
-        assert getattr(result, quantity) == pytest.approx(value, abs=2e-3), quantity
+    same_model_and_evaluation(run, expected)
     assert run.history.keys() == expected["history"].keys()
     for quantity, values in expected["history"].items():
         np.testing.assert_allclose(run.history[quantity], values)

@@ -39,6 +39,7 @@ from lateral.fields import choice, documented, number, recorded, settings, size,
 from lateral.model import Model, check_model
 from lateral.network import RBFNetwork, initial_parameters
 from lateral.runs import Run
+from lateral.threads import at_this_precision
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.descent import GradientDescent, descend
 from lateral.training.driver import Training, TrainingDiverged
@@ -94,6 +95,11 @@ class Restarts:
     def check_together(self):
         if self.n_candidates < self.n_restarts:
             raise ValueError(f"n_candidates must be >= n_restarts = {self.n_restarts}, got {self.n_candidates}")
+
+    @property
+    def n_refined(self) -> int:
+        """Networks that are trained on."""
+        return min(self.n_survivors, self.n_restarts)
 
     def exploration(self) -> tuple[Plan, GradientDescent]:
         """How each restart is trained."""
@@ -178,22 +184,19 @@ def train_restarts(
     plan.check(model)
     method = plan.exploration()[1].method
     identity = identity_of(method, model, key, initial_params, recorded(plan))
-    n_all = plan.n_restarts * plan.n_exploration + min(plan.n_survivors, plan.n_restarts) * plan.n_epochs
+    n_all = plan.n_restarts * plan.n_exploration + plan.n_refined * plan.n_epochs
     kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
     with Watch(n_all, "epoch", identity, model, **kept) as watch:
-        run = watch.finished
-        if run is None:
-            run = watch.finish(_explore_and_refine(model, plan, watch, check_key(key), initial_params))
+        run = watch.finished or watch.finish(_explore_and_refine(model, plan, watch, check_key(key), initial_params))
     warn_of_time_step(*run.settings["fresh_objective"], model.dt, stacklevel=3)
     return run
 
 
 def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, initial_params: Any) -> Run:
-    n_survivors = min(plan.n_survivors, plan.n_restarts)
     exploration, refinement = plan.exploration(), plan.refinement(model)
     network = model.network
     smooth = model.changed(network=network.smoothed() if hasattr(network, "smoothed") else network)
-    candidate_key, *keys = jax.random.split(key, 1 + plan.n_restarts + n_survivors)
+    candidate_key, *keys = jax.random.split(key, 1 + plan.n_restarts + plan.n_refined)
     if initial_params is None:
         starts, candidates, work = best_candidates(model, candidate_key, plan.n_candidates, plan.n_restarts)
     else:
@@ -205,13 +208,13 @@ def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, 
     explored.sort(key=lambda of_one: _merit(of_one[0]), reverse=True)
     if not explored:
         raise outcomes[0]
-    survivors = explored[:n_survivors]
+    survivors = explored[: plan.n_refined]
     refined_from = [_converted(run.params, smooth.network, network) for run, _ in survivors]
     refined = _train_all("refined", refined_from, keys[plan.n_restarts :], model, refinement, plan, watch)
 
     work += sum(_work(outcome) for outcome in [*outcomes, *refined])
     kept = recorded(plan) | {"n_training_steps": refinement[0].n_training_steps, "candidates": candidates}
-    kept |= {"n_candidates": 0 if candidates is None else plan.n_candidates, "n_survivors": n_survivors}
+    kept |= {"n_candidates": 0 if candidates is None else plan.n_candidates, "n_survivors": plan.n_refined}
     kept |= {"restarts": [run.settings["fresh_objective"] for run, _ in explored], "cell_updates": work}
     return _best_line(survivors, refined, kept)
 
@@ -240,12 +243,11 @@ def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) ->
 
 def _train_all(name, starts, keys, model, how, plan, watch) -> list[Run | TrainingDiverged]:
     """What became of each start."""
-    x64 = jax.config.jax_enable_x64  # as a context it holds in this thread only
 
+    @at_this_precision
     def train(number, start, key):
         try:
-            with jax.enable_x64(x64):
-                return descend(model, *how, watch, key=key, initial_params=start, part=f"{name} {number}")
+            return descend(model, *how, watch, key=key, initial_params=start, part=f"{name} {number}")
         except TrainingDiverged as error:
             return error
 

@@ -20,6 +20,7 @@ import numpy as np
 import lateral
 from lateral.evaluation import fresh_estimates
 from lateral.model import Model
+from lateral.threads import at_this_precision
 from lateral.training.session import CHUNK, TrainingSession
 
 __all__ = ["N_FRESH", "Job"]
@@ -74,10 +75,9 @@ class Job:
         self._steered = (settings["learning_rate"], settings["noise_strength"])
         self._halt, self._go, self._news = threading.Event(), threading.Event(), threading.Event()
         self._go.set()
-        self._x64 = jax.config.jax_enable_x64  # as a context it holds in one thread only
         _JOBS.add(self)
-        self._worker = threading.Thread(target=self._work, name="lateral-worker", daemon=True)
-        self._painter = threading.Thread(target=self._draw, name="lateral-painter", daemon=True)
+        self._worker = threading.Thread(target=at_this_precision(self._work), name="lateral-worker", daemon=True)
+        self._painter = threading.Thread(target=at_this_precision(self._draw), name="lateral-painter", daemon=True)
 
     @property
     def n_done(self) -> int:
@@ -134,8 +134,7 @@ class Job:
     def _work(self) -> None:
         for step in (self._train, self._measure):
             try:
-                with jax.enable_x64(self._x64):
-                    step()
+                step()
             except BaseException as error:  # shown in the app, raised by its `join`
                 self.failure = self.failure or error
         try:
@@ -184,14 +183,13 @@ class Job:
 
     def _draw(self) -> None:
         try:
-            with jax.enable_x64(self._x64):
-                while not self.over.is_set():
-                    self._news.wait()
-                    self._news.clear()
-                    clock = time.monotonic()
-                    self._on_news(self)
-                    self.over.wait(max(0.0, SECONDS_OF_A_PICTURE - (time.monotonic() - clock)))
+            while not self.over.is_set():
+                self._news.wait()
+                self._news.clear()
+                clock = time.monotonic()
                 self._on_news(self)
+                self.over.wait(max(0.0, SECONDS_OF_A_PICTURE - (time.monotonic() - clock)))
+            self._on_news(self)
         except BaseException as error:
             self.failure = self.failure or error
             self.stop()
