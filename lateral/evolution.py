@@ -127,13 +127,14 @@ class EvolutionStrategy:
         return self.population_size * model.cell_updates
 
     def _first(self, population):
-        return EvolutionState(population, jnp.full(self.population_size, -jnp.inf), jnp.zeros((), jnp.int32))
+        unscored = jnp.full(self.population_size, jnp.finfo(jnp.result_type(float)).min)
+        return EvolutionState(population, unscored, jnp.zeros((), jnp.int32))
 
     def _mutate(self, population, key):
         leaves, treedef = jax.tree.flatten(population)
         keys = jax.random.split(key, len(leaves))
         mutated = [
-            leaf + self.mutation_strength * jax.random.normal(leaf_key, leaf.shape, leaf.dtype)
+            leaf + jnp.asarray(self.mutation_strength, leaf.dtype) * jax.random.normal(leaf_key, leaf.shape, leaf.dtype)
             for leaf, leaf_key in zip(leaves, keys, strict=True)
         ]
         return jax.tree.unflatten(treedef, mutated)
@@ -221,11 +222,11 @@ def _best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
     state, strategy = training.state, training.algorithm
     parents = jax.tree.map(lambda x: x[jnp.argsort(-state.fitness)[: strategy.n_parents]], state.population)
     final = training.model.changed(n_replicates=plan.n_final)
-    scores = worst_if_not_finite(population_fitness(parents, final, key)[0])
+    scores, _ = population_fitness(parents, final, key)
     if not jnp.isfinite(scores).any():
         raise _nothing_finite("parent of the last generation", training, plan)
     work = training.n_done * strategy.work(training.model) + strategy.n_parents * final.cell_updates
-    best = jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
+    best = jax.tree.map(lambda x: x[jnp.argmax(worst_if_not_finite(scores))], parents)
     return training.run(recorded(plan) | {"cell_updates": work}, params=best)
 
 

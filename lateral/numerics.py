@@ -38,5 +38,5 @@ def binary_entropy(p: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def worst_if_not_finite(scores: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The same with -infinity for what is not finite: `argmax` takes NaN for the largest."""
-    return jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
+    """The same with the lowest finite number for what is not finite: `argmax` takes NaN for the largest."""
+    return jnp.where(jnp.isfinite(scores), scores, jnp.finfo(scores.dtype).min)

@@ -1,0 +1,61 @@
+"""The package in JAX's strict modes, which show what is promoted, infinite or leaked without a word."""
+
+import jax
+import numpy as np
+import pytest
+
+from lateral import (
+    DeadBand,
+    Graph,
+    Model,
+    RBFNetwork,
+    Score,
+    TanhInhibition,
+    evaluate,
+    preset,
+    run_multiple_replicates,
+    run_trajectories,
+    train_backprop,
+)
+from lateral.training.session import TrainingSession
+
+KEY = jax.random.key(0)
+TISSUE = dict(n_cells=3, n_replicates=6, n_steps=8, dt=0.05, key=KEY)
+MODEL = Model(n_cells=3, n_steps=8, dt=0.05, n_replicates=8)
+BUMPS = MODEL.changed(network=RBFNetwork(5), objective="tissue")
+LINE = Graph(((1,), (0, 2), (1,)))
+
+
+def session_of(method, model):
+    session = TrainingSession(method, model, key=KEY, n_candidates=4)
+    session.advance(1)
+    return session.params
+
+
+CALLS = {
+    "pinned": lambda: run_multiple_replicates(TanhInhibition(), **TISSUE, boundary="pinned", edge_value=0.3),
+    "graph": lambda: run_multiple_replicates(DeadBand(), geometry=LINE, n_replicates=3, n_steps=4, key=KEY),
+    "refined": lambda: run_multiple_replicates(lambda s: 0.5 - s, **TISSUE, refine=3, rounds=20),
+    "reference": lambda: run_trajectories(TanhInhibition(), **TISSUE, engine="reference", every=2),
+    "evaluate": lambda: evaluate(TanhInhibition(), MODEL, key=KEY, n_replicates=400).utility,
+    "pathwise": lambda: train_backprop(**_pathwise()).params,
+    "score": lambda: train_backprop(BUMPS, key=KEY, n_epochs=2, gradient=Score()).params,
+    "session": lambda: session_of("evolution", MODEL),
+}
+
+
+def _pathwise():
+    model, settings = preset("backprop", "pathwise", n_cells=3, n_steps=8, n_replicates=8, n_epochs=2)
+    return {"model": model, "key": KEY} | settings
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_all_modes_at_once_find_nothing(name, precision):
+    with (
+        jax.numpy_rank_promotion("raise"),
+        jax.numpy_dtype_promotion("strict"),
+        jax.debug_infs(True),
+        jax.checking_leaks(),
+    ):
+        result = CALLS[name]()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
