@@ -6,6 +6,8 @@ is a tissue (`geometry`, `tissue`), a network, a `readout` of fates and an `obje
 name, since the core needs neither matplotlib nor ipywidgets.
 """
 
+import lateral.startup  # noqa: F401 # isort: skip; before anything that takes time
+
 from importlib.metadata import version
 
 from lateral.backprop import compute_loss, make_train_step, train_backprop, train_step

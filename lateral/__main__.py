@@ -3,5 +3,7 @@
 import sys
 
 from lateral.cli import main
+from lateral.startup import hear_interrupts
 
+hear_interrupts()
 sys.exit(main())
