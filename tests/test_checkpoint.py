@@ -252,6 +252,44 @@ CLIMB = optax.GradientTransformation(
 )
 
 
+def test_another_training_that_writes_there_meanwhile_keeps_its_file(tmp_path):
+    path = tmp_path / "run.npz"
+    other, calls = [], []
+
+    def begin_another(training):
+        calls.append(training.n_done)
+        if len(calls) == 2:
+            path.unlink()
+            other.append(lateral.train_evolution(MODEL, key=jax.random.key(9), n_generations=1, checkpoint=path))
+
+    with pytest.warns(RuntimeWarning, match=r"another training has written there meanwhile.*run\.npz") as warned:
+        run = lateral.train_evolution(
+            MODEL,
+            key=KEY,
+            n_generations=6,
+            chunk_size=1,
+            checkpoint=Checkpoint(path, seconds=1e-9),
+            callback=begin_another,
+        )
+    assert any("save it elsewhere" in str(warning.message) for warning in warned)
+    assert len(run.history["utility"]) == 6
+    np.testing.assert_array_equal(lateral.load_run(path).history["utility"], other[0].history["utility"])
+
+
+def test_two_writers_of_the_same_training_end_with_its_run(tmp_path, uninterrupted):
+    path, calls = tmp_path / "run.npz", []
+
+    def begin_it_again(training):
+        calls.append(training.n_done)
+        if len(calls) == 2:
+            TRAININGS["evolution"](checkpoint=path)
+
+    with warnings.catch_warnings(action="error", category=RuntimeWarning):
+        run = TRAININGS["evolution"](checkpoint=path, callback=begin_it_again)
+    for of_one in (run, lateral.load_run(path)):
+        assert_same(of_one, uninterrupted("evolution"))
+
+
 def test_a_diverged_training_diverges_again_from_its_checkpoint(tmp_path, nan_allowed):
     model = lateral.Model(Cliff(), n_replicates=8, n_steps=10)
     for _ in range(2):
@@ -348,6 +386,16 @@ def test_a_signal_ends_the_command_in_two_seconds_and_keeps_the_run(number, stat
     assert stdout == "" and "Traceback" not in stderr
     assert "interrupted" in stderr.splitlines()[-1] and "goes on" in stderr.splitlines()[-1]
     assert not lateral.load_run(out).finished
+
+
+def test_ctrl_c_while_jax_is_imported_ends_the_command_without_a_traceback():
+    command = [sys.executable, "-X", "importtime", "-m", "lateral", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "jax._src" not in process.stderr.readline():  # one line for each module
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (-signal.SIGINT, "") and "Traceback" not in stderr
 
 
 LIBRARY = """

@@ -6,6 +6,7 @@ again after an interruption, goes on from there and ends, bit for bit, where it 
 """
 
 import dataclasses
+import errno
 import os
 import threading
 import time
@@ -23,7 +24,7 @@ from lateral.storage.description import own_parts
 from lateral.storage.files import check_writable
 from lateral.training.checkpoint import Checkpoint, check_checkpoint, differences, packed, take_up
 
-__all__ = ["TrainingInterrupted", "Watch"]
+__all__ = ["TrainingInterrupted", "Watch", "refuse_another"]
 
 SHOWN = 3  # differences that a message names
 
@@ -98,6 +99,7 @@ class Watch:
         self._kept: tuple[dict, dict[str, np.ndarray]] = ({}, {})
         self.finished: Run | None = None
         if self._checkpoint is not None:
+            self._seen = _signature(self.path)
             self._open(model)
         self._bar = _Bar(total, unit, progress)
         self.total, self.unit = total, unit
@@ -175,7 +177,7 @@ class Watch:
         later = {name: of_one for name, of_one in self._kept[0].items() if name not in facts}
         arrays |= {key: x for key, x in self._kept[1].items() if key.split("/")[0] in later}
         try:
-            save_run(self._checkpoint.path, run, (facts | later, arrays))
+            self._save(run, (facts | later, arrays))
         except (OSError, ValueError) as error:
             warnings.warn(f"the checkpoint was not written, training goes on: {error}", RuntimeWarning, stacklevel=2)
         self._written = time.monotonic()
@@ -186,7 +188,7 @@ class Watch:
         if self._checkpoint is not None:
             run = dataclasses.replace(run, finished=True, **self._marks())
             try:
-                save_run(self._checkpoint.path, run)
+                self._save(run)
             except (OSError, ValueError) as error:  # it is returned: nothing is lost
                 message = f"the finished run was not written, save it elsewhere: {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=4)
@@ -237,6 +239,12 @@ class Watch:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
         self._kept = (progress.facts or {}, progress.arrays)
 
+    def _save(self, run: Run, progress: Any = None) -> None:
+        if _signature(self.path) != self._seen:
+            refuse_another(self.path, self._identity)
+        save_run(self.path, run, progress)
+        self._seen = _signature(self.path)
+
     def _due(self) -> bool:
         # Never more than a fiftieth of the time, however slow the disk.
         return time.monotonic() - self._written >= max(getattr(self._checkpoint, "seconds", np.inf), 50.0 * self._took)
@@ -277,6 +285,29 @@ class _Bar:
             call()
         except (OSError, ValueError, AttributeError):  # stderr is full, closed, or not there at all
             self._bar = None
+
+
+def refuse_another(path: Path, identity: dict[str, Any]) -> None:
+    """Refuse to replace what another training has written at the same time.
+
+    Raises:
+        FileExistsError: if there is a file at `path` that is not a run of the training with this identity.
+    """
+    try:
+        another = path.exists() and bool(differences(load_progress(path).identity, identity))
+    except ValueError:
+        another = True
+    if another:
+        raise FileExistsError(errno.EEXIST, "another training has written there meanwhile", str(path))
+
+
+def _signature(path: Path) -> tuple | None:
+    """Of a file, to tell whether it is still the same one."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _at(checks):
