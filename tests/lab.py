@@ -106,6 +106,9 @@ class Lab:
         self.menu("Run", "^Run All Cells$")
         self.wait(self.all_done, timeout, "not all cells have run")
 
+    def shut_down(self) -> None:
+        self.menu("Kernel", "^Shut Down Kernel$")
+
     def run_cell(self, number: int) -> None:
         self.page.locator(".jp-CodeCell .cm-content").nth(number).click()
         self.page.keyboard.press("Shift+Enter")
