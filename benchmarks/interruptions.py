@@ -26,9 +26,9 @@ import lateral
 
 TISSUE = ["--n-cells", "5", "--n-steps", "300", "--n-replicates", "64", "--seed", "3"]
 COMMANDS = {
-    "evolution": ["evolution", "--n-generations", "400"],
-    "through the dynamics": ["backprop", "--preset", "pathwise", "--n-epochs", "600"],
-    "restarts by score": ["score", "--n-candidates", "16", "--n-exploration", "100", "--n-epochs", "400"],
+    "evolution": ["evolution", "--n-generations", "150"],
+    "through the dynamics": ["backprop", "--preset", "pathwise", "--n-epochs", "200"],
+    "restarts by score": ["score", "--n-candidates", "16", "--n-exploration", "50", "--n-epochs", "150"],
 }
 KILLS = {signal.SIGKILL: 100, signal.SIGINT: 20, signal.SIGTERM: 20}
 
