@@ -115,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--share", type=float, default=1.0, help="of the signals")
     share = parser.parse_args().share
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes inherit it where a shell has it ignored
     print(f"a training with checkpoints takes {cost(7):.3f} times as long")
     total = collections.Counter()
     with tempfile.TemporaryDirectory() as cache:

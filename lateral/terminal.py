@@ -116,7 +116,9 @@ def _heard() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield heard
         return
-    before = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in SIGNALS}
+    # Who started us may have one of them ignored, as a shell does for what runs in its background.
+    listened = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in listened}
     try:
         yield heard
     finally:

@@ -60,6 +60,14 @@ def no_time_step_warning():
         yield
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Also where the tests run in the background of a shell that has it ignored; processes inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def assert_same(run, other):
     jax.tree.map(np.testing.assert_array_equal, run.params, other.params)
     jax.tree.map(np.testing.assert_array_equal, run.history, other.history)
