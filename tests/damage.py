@@ -2,8 +2,9 @@
 
     python tests/damage.py
 
-does 2,000 random and 500 targeted damages to a run, loads each, and prints what came of it, then the memory that
-loading a large run takes, and files that pretend to be large. The tests take some of them.
+does 2,000 random and 500 targeted damages to a run, loads each, and prints what came of it; does the same to a
+checkpoint, from which training goes on; then the memory that loading a large run takes, and files that pretend to be
+large. The tests take some of them.
 """
 
 import copy
@@ -18,7 +19,7 @@ import tempfile
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import numpy as np
 import lateral
 from lateral.storage.archive import read_archive
 
-SAME, REFUSED = "same rule", "refused"
+SAME, REFUSED = "the same", "refused"
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
@@ -348,6 +349,67 @@ def spread(damages: list, n: int) -> list:
     return [d for some in of_kind.values() for d in some[:: max(1, len(some) // share)][:share]][:n]
 
 
+# --- checkpoints
+
+
+def train(**kept) -> lateral.Run:
+    """A training of a second, with checks on fresh replicates."""
+    model = lateral.Model(lateral.MLP((2,), max_rate=5.0), n_cells=4, n_replicates=16, n_steps=20)
+    settings = dict(n_epochs=8, chunk_size=2, check_every=2, n_fresh=40)
+    with warnings.catch_warnings(action="ignore", category=lateral.TimeStepWarning):
+        return lateral.train_backprop(model, key=jax.random.key(1), **settings, **kept)
+
+
+def write_checkpoint(path: Path) -> None:
+    """One of that training, interrupted half-way."""
+
+    def interrupt(training):
+        if training.n_done == 4:
+            raise KeyboardInterrupt
+
+    try:
+        train(checkpoint=path, callback=interrupt)
+    except lateral.TrainingInterrupted:
+        return
+    raise AssertionError("it was not interrupted")
+
+
+def resumed(path: Path, undisturbed: lateral.Run) -> str:
+    """`SAME` if training goes on from a file to the end that it has without, `REFUSED`, or what else came of it."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            run = train(checkpoint=path)
+        except ValueError as error:
+            text = str(error)
+            clear = str(path) in text and "\n" not in text and len(text) < 1000
+            return REFUSED if clear and not warned else f"unclear: {text}"
+        except BaseException as error:
+            return f"{type(error).__name__}: {error}"
+    same = is_same(run, undisturbed) and run.history.keys() == undisturbed.history.keys()
+    same = same and all(np.array_equal(run.history[name], values) for name, values in undisturbed.history.items())
+    same = same and json.dumps(run.settings) == json.dumps(undisturbed.settings)
+    return SAME if same and not warned else "another run"
+
+
+def checkpoint_damages(path: Path) -> Iterator[tuple[str, bytes]]:
+    """What stands in a checkpoint beside the run, damaged, under a checksum that is right."""
+    header, arrays = read_archive(path)
+    for place in places(header):
+        if place[0] in ("progress", "identity"):
+            if isinstance(place[-1], str):
+                yield "field missing", pack(without(header, place), arrays)
+            for value in wrong_values(place, at(header, place)):
+                yield "value of a wrong type", pack(json.dumps(changed(header, place, value)), arrays)
+    for name, array in arrays.items():
+        if name.startswith("progress_"):
+            rest = {other: values for other, values in arrays.items() if other != name}
+            yield "array missing", pack(header, rest)
+            yield "array of another name", pack(header, rest | {f"{name}x": array})
+            yield "array of another shape", pack(header, rest | {name: np.zeros((2, *array.shape), array.dtype)})
+            yield "array of another type", pack(header, rest | {name: array.astype(complex)})
+
+
 # --- the script
 
 LARGE = 2000  # units of two layers: 16 MB
@@ -397,6 +459,18 @@ print(memory("VmHWM") - before, result)"""
     return float(peak), result
 
 
+def report(title: str, damages: list[tuple[str, bytes]], path: Path, what_came: Callable[[], str]) -> None:
+    """Print what came of each kind of damage."""
+    came_of: dict[str, Counter] = {}
+    for kind, damaged in damages:
+        path.write_bytes(damaged)
+        came_of.setdefault(kind, Counter())[what_came()] += 1
+    print(f"\n| {len(damages)} {title} | {SAME} | {REFUSED} | anything else |\n|---|---|---|---|")
+    for kind, counts in came_of.items():
+        other = {text: n for text, n in counts.items() if text not in (SAME, REFUSED)}
+        print(f"| {kind} | {counts[SAME]} | {counts[REFUSED]} | {other or 0} |", flush=True)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, large = Path(folder) / "run.npz", Path(folder) / "large.npz"
@@ -406,14 +480,15 @@ def main() -> None:
             ("random", list(random_damages(content, 2000, seed=0))),
             ("targeted", spread(list(targeted_damages(path)), 500)),
         ):
-            came_of: dict[str, Counter] = {}
-            for kind, damaged in damages:
-                path.write_bytes(damaged)
-                came_of.setdefault(kind, Counter())[outcome(path, expected)] += 1
-            print(f"\n| {len(damages)} {title} damages | {SAME} | {REFUSED} | anything else |\n|---|---|---|---|")
-            for kind, counts in came_of.items():
-                other = {text: n for text, n in counts.items() if text not in (SAME, REFUSED)}
-                print(f"| {kind} | {counts[SAME]} | {counts[REFUSED]} | {other or 0} |")
+            report(f"{title} damages of a run", damages, path, lambda: outcome(path, expected))
+        path.unlink()
+        write_checkpoint(path)
+        content, undisturbed = path.read_bytes(), train()
+        for title, damages in (
+            ("random", list(random_damages(content, 2000, seed=1))),
+            ("targeted", spread(list(checkpoint_damages(path)), 500)),
+        ):
+            report(f"{title} damages of a checkpoint", damages, path, lambda: resumed(path, undisturbed))
         large_run(large)
         size = large.stat().st_size / 2**20
         print(f"\n| a run of {size:.1f} MB | file, MB | memory, MB | came of it |\n|---|---|---|---|")

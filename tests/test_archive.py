@@ -244,3 +244,15 @@ def test_a_table_of_fates_is_not_told_about_pickles(tmp_path):
     (tmp_path / "fates.csv").write_text("0,1,0\n1,0,1\n" * 20)
     with pytest.raises(ValueError, match=r"fates\.csv is not a complete run file of lateral: it is no \.npz"):
         load_run(tmp_path / "fates.csv")
+
+
+def test_training_goes_on_from_a_damaged_checkpoint_to_the_same_end_or_not_at_all(tmp_path):
+    path = tmp_path / "run.npz"
+    damage.write_checkpoint(path)
+    content, undisturbed = path.read_bytes(), damage.train()
+    assert damage.resumed(path, undisturbed) == damage.SAME
+    path.write_bytes(content)
+    targeted = damage.spread(list(damage.checkpoint_damages(path)), 120)
+    for kind, damaged in [*damage.random_damages(content, 60, seed=3), *targeted]:
+        path.write_bytes(damaged)
+        assert damage.resumed(path, undisturbed) in (damage.SAME, damage.REFUSED), kind

@@ -85,9 +85,11 @@ def packed(parts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]
     for name, part in parts.items():
         done = [] if part.checks_at is None else [list(check) for check in part.checks_at.done]
         best = None if part.checks_at is None else part.checks_at.best
+        history = part.at.history
         numbers[name] = {"n_done": part.at.n_done, "ended": part.ended, "checks": done, "best": best}
+        numbers[name] |= {"recorded": sorted(history)}
         own = {f"leaf_{i}": leaf for i, leaf in enumerate(_arrays(part.at.carry))}
-        own |= {f"record_{key}": values for key, values in part.at.history.items()}
+        own |= {f"record_{key}": values for key, values in history.items()}
         if best is not None:
             own |= {f"best_{i}": leaf for i, leaf in enumerate(_arrays(part.checks_at.best_params))}
         arrays |= {f"{name}/{key}": value for key, value in own.items()}
@@ -97,18 +99,24 @@ def packed(parts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]
 def take_up(training: Any, checks: Any, numbers: dict[str, Any], arrays: dict[str, np.ndarray], path: Any) -> bool:
     """Put a training and its checks where they were; whether they had ended."""
     try:
+        for name, kind in (("n_done", int), ("ended", bool), ("checks", list)):
+            if type(numbers[name]) is not kind:
+                raise ValueError(f"its {name!r} must be of type {kind.__name__}")
         carry = _like(training.at.carry, [arrays[f"leaf_{i}"] for i in range(_count(arrays, "leaf_"))])
         records = {key.removeprefix("record_"): x for key, x in arrays.items() if key.startswith("record_")}
-        if any(len(values) != numbers["n_done"] for values in records.values()):
+        if sorted(records) != numbers["recorded"] or any(x.shape != (numbers["n_done"],) for x in records.values()):
             raise ValueError("its history does not fit its number of steps")
-        training.take_up(carry, int(numbers["n_done"]), records)
+        training.take_up(carry, numbers["n_done"], records)
         if checks is not None:
             n_best = _count(arrays, "best_")
             best = _like(training.initial_params, [arrays[f"best_{i}"] for i in range(n_best)]) if n_best else None
-            if (best is None) != (numbers["best"] is None):
+            number, done = numbers["best"], [tuple(check) for check in numbers["checks"]]
+            if any([type(value) for value in check] != [float, float] for check in done):
+                raise ValueError("its checks are not pairs of numbers")
+            if not (best is number is None or (best is not None and type(number) is int and 0 <= number < len(done))):
                 raise ValueError("its best parameters are not there")
-            checks.take_up([tuple(map(float, check)) for check in numbers["checks"]], numbers["best"], best)
-        return bool(numbers["ended"])
+            checks.take_up(done, number, best)
+        return numbers["ended"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no complete checkpoint of this training: {error}") from error
 
