@@ -6,6 +6,7 @@ import pytest
 
 from lateral import (
     DeadBand,
+    EvolutionStrategy,
     Graph,
     Model,
     RBFNetwork,
@@ -15,21 +16,15 @@ from lateral import (
     preset,
     run_multiple_replicates,
     run_trajectories,
+    train,
     train_backprop,
 )
-from lateral.training.session import TrainingSession
 
 KEY = jax.random.key(0)
 TISSUE = dict(n_cells=3, n_replicates=6, n_steps=8, dt=0.05, key=KEY)
 MODEL = Model(n_cells=3, n_steps=8, dt=0.05, n_replicates=8)
 BUMPS = MODEL.changed(network=RBFNetwork(5), objective="tissue")
 LINE = Graph(((1,), (0, 2), (1,)))
-
-
-def session_of(method, model):
-    session = TrainingSession(method, model, key=KEY, n_candidates=4)
-    session.advance(1)
-    return session.params
 
 
 CALLS = {
@@ -40,7 +35,7 @@ CALLS = {
     "evaluate": lambda: evaluate(TanhInhibition(), MODEL, key=KEY, n_replicates=400).utility,
     "pathwise": lambda: train_backprop(**_pathwise()).params,
     "score": lambda: train_backprop(BUMPS, key=KEY, n_epochs=2, gradient=Score()).params,
-    "session": lambda: session_of("evolution", MODEL),
+    "evolution": lambda: train(EvolutionStrategy(4, 2), MODEL, key=KEY, n_steps=2, chunk_size=2).params,
 }
 
 
