@@ -15,6 +15,7 @@ from lateral.dynamics import neighbour_mean, run_multiple_replicates, run_trajec
 from lateral.engine import Numerics
 from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
 from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
+from lateral.fates import read_fates
 from lateral.geometry import Geometry, Graph, Pinned, Ring, Row
 from lateral.model import Model
 from lateral.network import (
@@ -109,6 +110,7 @@ __all__ = [
     "population_fitness",
     "positional_information",
     "preset",
+    "read_fates",
     "run_multiple_replicates",
     "run_trajectories",
     "save_run",

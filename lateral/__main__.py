@@ -1,9 +1,18 @@
-"""`python -m lateral`: see `lateral.cli`."""
+"""The command `lateral`, or `python -m lateral`: see `lateral.cli`."""
 
 import sys
 
 from lateral.cli import main
 from lateral.startup import hear_interrupts
 
-hear_interrupts()
-sys.exit(main())
+__all__ = ["command"]
+
+
+def command() -> None:
+    """Run the command line and exit with its status."""
+    hear_interrupts()
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

@@ -1,20 +1,21 @@
 """Command line: train, evaluate, score your own fates and plot without a browser.
 
-    python -m lateral train score --objective tissue --out run.npz --seed 3
-    python -m lateral train score --objective tissue --out more.npz --initial run.npz
-    python -m lateral show run.npz
-    python -m lateral evaluate run.npz --noise-strength 0.2
-    python -m lateral utility fates.csv
-    python -m lateral plot run.npz --out figure.pdf
+    lateral train score --objective tissue --out run.npz --seed 3
+    lateral train score --objective tissue --out more.npz --initial run.npz
+    lateral show run.npz
+    lateral evaluate run.npz --noise-strength 0.2
+    lateral utility fates.csv
+    lateral plot run.npz --out figure.pdf
 
-Each command but `show` prints one JSON line on stdout; progress and warnings go to stderr. While it trains, the run is
-kept in its file: after Ctrl-C, SIGTERM or worse the same command goes on from there, and ends where it would have
-ended. Exit status: 0; 1 when training diverged (the run up to there is saved); 2 with one line on stderr for bad
-input; 130 and 143 after Ctrl-C and SIGTERM; 141 when nobody reads the result. The options are those of the settings
-classes: their help and choices stand there.
+`python -m lateral` is the same. The result goes to stdout: on a terminal to be read, in a pipe or with `--json` as one
+line of JSON (`show` waits for `--json`). Progress and warnings go to stderr, with `--quiet` errors only.
+
+While it trains, the run is kept in its file: after Ctrl-C, SIGTERM or worse the same command goes on from there, and
+ends where it would have ended. Exit status: 0; 1 when training diverged (the run up to there is saved); 2 with one line
+on stderr for bad input; 130 and 143 after Ctrl-C and SIGTERM; 141 when nobody reads the result. The options are those
+of the settings classes: their help and choices stand there.
 """
 
-import argparse
 import dataclasses
 import json
 import math
@@ -25,20 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from lateral.evaluation import Evaluation, evaluate, what_was_found
-from lateral.fields import options_of
-from lateral.geometry import BOUNDARIES
-from lateral.model import Model, final_states, scores_of
-from lateral.network import MLP, RegulatoryFunction
-from lateral.presets import METHODS, RenamedWarning, preset, settings_classes, trainer
-from lateral.readout import Readout
+from lateral.fates import read_fates
+from lateral.model import final_states, scores_of
+from lateral.network import RegulatoryFunction
+from lateral.options import make_parser
+from lateral.presets import RenamedWarning, preset, trainer
 from lateral.runs import Run, load_run, save_run
 from lateral.show import as_dict, in_words
 from lateral.storage.files import check_writable, save_somewhere
-from lateral.terminal import BrokenOutput, Interrupted, interruptible, print_result, say
-from lateral.tissue import Tissue
+from lateral.terminal import BrokenOutput, Interrupted, interruptible, on_terminal, print_result, say
 from lateral.training.checkpoint import Checkpoint
 from lateral.training.driver import TrainingDiverged
 from lateral.training.estimators import ESTIMATORS
@@ -51,23 +49,19 @@ __all__ = ["initial_scores", "main", "train_and_evaluate"]
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line and exit status 2."""
-
-    def error(self, message):
-        say(f"{self.prog}: {message}")
-        raise SystemExit(2)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    options = vars(_parser().parse_args(arguments))
-    command = options.pop("command")
+    options = vars(make_parser().parse_args(arguments))
+    command, quiet, as_json = (options.pop(name) for name in ("command", "quiet", "as_json"))
+    options |= {"train": {"quiet": quiet}, "show": {"as_json": as_json}}.get(command, {})
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _one_line_warning
+            warnings.showwarning = _no_warning if quiet else _one_line_warning
             result, status = _COMMANDS[command](**options)
-        print_result(result if isinstance(result, str) else json.dumps(_finite(result), allow_nan=False))
+        if not isinstance(result, str):
+            in_words = _lines(result) if on_terminal() and not as_json else None
+            result = in_words or json.dumps(_finite(result), allow_nan=False)
+        print_result(result)
         return status
     except BrokenOutput as error:
         if error.quiet:
@@ -85,7 +79,7 @@ def _fail(command: str, error: Exception | str, status: int) -> int:
 
 
 def _train(
-    method: str, preset_name: str, out: Path, seed: int, initial: Path | None, fresh: bool, **changes
+    method: str, preset_name: str, out: Path, seed: int, initial: Path | None, fresh: bool, quiet: bool, **changes
 ) -> tuple[dict, int]:
     check_writable(out)
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -96,9 +90,8 @@ def _train(
     checkpoint, chunks = Checkpoint(out, fresh=fresh, seed=seed), []
 
     def work(look):
-        return train_and_evaluate(
-            method, preset_name, seed, checkpoint=checkpoint, callback=lambda _: chunks.append(look()), **changes
-        )
+        beside = {"progress": not quiet, "checkpoint": checkpoint, "callback": lambda _: chunks.append(look())}
+        return train_and_evaluate(method, preset_name, seed, **beside, **changes)
 
     def give_up():
         return f"lateral train: interrupted in a compilation: {out} keeps the last checkpoint, the same command goes on"
@@ -114,7 +107,7 @@ def _train(
     saved = save_somewhere(out, save)
     if error is not None:
         say(f"lateral train: {error}")
-    elif not chunks:
+    elif not chunks and not quiet:
         say(f"lateral train: {out} was finished before, nothing was trained; --fresh trains anew")
     line = {"out": str(saved), "method": run.method, "seed": seed, "seconds": round(seconds, 3)}
     line |= {} if initial is None else {"initial": str(initial)}
@@ -192,14 +185,15 @@ def _evaluate(run_file: Path, n_replicates: int, seed: int, **changes) -> tuple[
     return line | _numbers(result, names), 0
 
 
-def _utility(fates_file: Path, boundary: str) -> tuple[dict, int]:
-    estimate = estimate_utility(_read_fates(fates_file), boundary)
+def _utility(fates_file: Path, boundary: str, header: bool | None, index: bool | None) -> tuple[dict, int]:
+    table = read_fates(fates_file, header=header, index=index)
+    estimate = estimate_utility(table.fates, boundary)
     fates = {name: value.item() for name, value in estimate._asdict().items()}
     bias = fates["utility"] - fates["utility_corrected"]
     if fates["undersampled"]:
         message = f"{fates['n_patterns']} distinct patterns: too few tissues, the utility is only an upper bound"
         warnings.warn(message, UndersampledWarning, stacklevel=1)
-    return {"fates": str(fates_file), **fates, "utility_bias": bias}, 0
+    return {"fates": str(fates_file), "read": table.said, **fates, "utility_bias": bias}, 0
 
 
 def _plot(run_file: Path, out: Path, seed: int) -> tuple[dict, int]:
@@ -226,64 +220,6 @@ def _score(**options) -> tuple[dict, int]:
 _COMMANDS = {"train": _train, "show": _show, "evaluate": _evaluate, "utility": _utility, "score": _score, "plot": _plot}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(prog="lateral", description="Train, evaluate and plot rules of tissue patterning.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    train = commands.add_parser("train", help="train a network and save the run")
-    methods = train.add_subparsers(dest="method", required=True, metavar="{" + ",".join(METHODS) + "}")
-    for method, presets in METHODS.items():
-        _add_training(methods.add_parser(method, help=f"train by {method}"), method, presets)
-
-    sub = commands.add_parser("show", help="what a saved run holds")
-    sub.add_argument("run_file", type=Path, metavar="RUN.npz")
-    sub.add_argument("--json", dest="as_json", action="store_true", help="all of it, as JSON")
-
-    sub = commands.add_parser("evaluate", help="utility of a saved run on fresh replicates")
-    sub.add_argument("run_file", type=Path, metavar="RUN.npz")
-    sub.add_argument("--n-replicates", type=int, default=20_000)
-    sub.add_argument("--seed", type=int, default=1)
-    _add_settings(sub, Tissue, Readout)
-
-    for name, text in (("utility", "utility of your own fates"), ("score", "the same, as it was called before")):
-        sub = commands.add_parser(name, help=text)
-        sub.add_argument("fates_file", type=Path, metavar="FATES.csv", help="0 and 1; rows: tissues, columns: cells")
-        sub.add_argument("--boundary", choices=tuple(BOUNDARIES), default="free")
-
-    sub = commands.add_parser("plot", help="figure of a saved run")
-    sub.add_argument("run_file", type=Path, metavar="RUN.npz")
-    sub.add_argument("--out", type=Path, required=True, metavar="FIGURE.{png,pdf,svg}")
-    sub.add_argument("--seed", type=int, default=1)
-    return parser
-
-
-def _add_training(sub, method: str, presets: tuple[str, ...]) -> None:
-    sub.add_argument("--out", type=Path, required=True, metavar="RUN.npz", help="file for the run")
-    sub.add_argument("--fresh", action="store_true", help="start anew, and replace the run that stands there")
-    sub.add_argument("--preset", dest="preset_name", choices=presets, default="recipe")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--initial", type=Path, metavar="RUN.npz", help="start from the rule of this run, not at random")
-    # The recipe of `backprop` is that of `score`, as it was spelled before: so are its options.
-    others = settings_classes("score") if method == "backprop" else ()
-    _add_settings(sub, Model, *settings_classes(method), *others)
-    sub.add_argument("--hidden-dims", **dict(options_of(MLP))["hidden_dims"].option, help="units of each hidden layer")
-    sub.add_argument("--max-rate", type=_rate, help="bound on |f|, or none")
-    if method != "evolution":
-        sub.add_argument("--gradient", choices=tuple(ESTIMATORS), help="estimator of the gradient")
-
-
-def _add_settings(parser, *classes: type) -> None:
-    """An option for each setting, without a default: what is not given is left to the settings."""
-    for name, setting in options_of(*classes):
-        said = "choices" in setting.option or not setting.range
-        text = setting.help if said else f"{setting.help} ({setting.range})"
-        parser.add_argument(f"--{name.replace('_', '-')}", **setting.option, help=text.replace("%", "%%"))
-
-
-def _rate(text: str) -> float:
-    return math.inf if text == "none" else float(text)
-
-
 def _key(seed: int) -> jax.Array:
     if not 0 <= seed < 2**32:
         raise ValueError(f"--seed must be a whole number from 0 to 2^32 - 1, got {seed}")
@@ -303,31 +239,15 @@ def _finite(result: Any) -> Any:
     return None if isinstance(result, float) and not math.isfinite(result) else result
 
 
-def _read_fates(path: Path) -> np.ndarray:
-    """A matrix of 0 and 1 from a comma-separated file, with or without a line of names at the top."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    rows = [(number, line.split(",")) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
-    if rows and not any(_is_number(entry) for entry in rows[0][1]):
-        rows = rows[1:]
-    if not rows:
-        raise ValueError(f"{path} holds no fates")
-    matrix = []
-    for number, entries in rows:
-        if len(entries) != len(rows[0][1]):
-            raise ValueError(f"{path}, line {number}: {len(entries)} cells, but {len(rows[0][1])} in line {rows[0][0]}")
-        for column, entry in enumerate(entries, 1):
-            if not _is_number(entry) or float(entry) not in (0.0, 1.0):
-                raise ValueError(f"{path}, line {number}, column {column}: a fate is 0 or 1, got {entry.strip()!r}")
-        matrix.append([float(entry) for entry in entries])
-    return np.array(matrix)
+def _lines(result: dict) -> str:
+    """A result to be read."""
+    width = max(map(len, result))
+    words = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in result.items()}
+    return "\n".join(f"{name:{width}}  {value}" for name, value in words.items())
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _no_warning(*_args, **_kwargs):
+    pass
 
 
 def _one_line_warning(message, category, *_args, **_kwargs):

@@ -1,7 +1,8 @@
-"""The first that is imported: Ctrl-C ends `python -m lateral` without a traceback while it still imports JAX."""
+"""The first that is imported: Ctrl-C ends the command `lateral` without a traceback while it still imports JAX."""
 
 import signal
 import sys
+from pathlib import PurePath
 
 __all__ = ["hear_interrupts"]
 
@@ -12,10 +13,12 @@ def hear_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Python calls the program so while it imports the package that `-m` names.
-if (
-    sys.argv[:1] == ["-m"]
-    and sys.orig_argv[-len(sys.argv)] in ("lateral", "-mlateral")
-    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-):
+def _is_command() -> bool:
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # so Python calls it while it imports the package that `-m` names
+        return sys.orig_argv[-len(sys.argv)] in ("lateral", "-mlateral")
+    return PurePath(program).stem == "lateral"
+
+
+if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -10,7 +10,7 @@ from typing import Any
 
 from lateral.threads import at_this_precision
 
-__all__ = ["BrokenOutput", "Interrupted", "interruptible", "print_result", "say"]
+__all__ = ["BrokenOutput", "Interrupted", "interruptible", "on_terminal", "print_result", "say"]
 
 MOMENT = 0.05  # seconds between two looks
 PATIENCE = 1.5  # seconds that an interrupted training may take to end by itself
@@ -52,6 +52,11 @@ def say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def on_terminal() -> bool:
+    """Whether somebody reads stdout, and not a program."""
+    return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
 
 
 def print_result(text: str) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -174,7 +175,7 @@ def test_utility_gives_the_closed_form_of_two_alternating_patterns(run_cli, tmp_
 def test_utility_warns_in_one_line_when_there_are_too_few_tissues(run_cli, tmp_path):
     path = tmp_path / "fates.csv"
     path.write_text("0,1\n1,1\n")
-    status, stdout, stderr = run_cli("utility", path)
+    status, stdout, stderr = run_cli("utility", path, "--no-header")
     assert status == 0 and json.loads(stdout)["undersampled"]
     assert stderr.count("\n") == 1 and "upper bound" in stderr
 
@@ -188,8 +189,8 @@ def test_utility_of_a_single_tissue_is_json_without_infinity(run_cli, tmp_path):
 def test_what_was_spelled_otherwise_before_still_works_with_one_line_of_notice(run_cli, tmp_path):
     path = tmp_path / "fates.csv"
     path.write_text("0,1\n1,0\n" * 50)
-    status, stdout, stderr = run_cli("score", path)
-    assert status == 0 and stdout == run_cli("utility", path)[1]
+    status, stdout, stderr = run_cli("score", path, "--no-header")
+    assert status == 0 and stdout == run_cli("utility", path, "--no-header")[1]
     assert stderr == "RenamedWarning: `lateral score` is `lateral utility` now\n"
     sizes = ["--n-candidates", 2, "--n-restarts", 1, "--n-exploration", 1, "--n-epochs", 1]
     status, stdout, stderr = run_cli("train", "backprop", "--out", tmp_path / "r.npz", *sizes, *SMALL)
@@ -234,7 +235,8 @@ MISTAKES = {
     "not a run": (["evaluate", "{folder}/fates.csv"], "not a complete run file"),
     "fates missing": (["utility", "{folder}/none.csv"], "none.csv"),
     "fate of 2": (["utility", "{folder}/fates.csv"], "line 2, column 2: a fate is 0 or 1, got '2'"),
-    "ragged fates": (["utility", "{folder}/ragged.csv"], "line 2: 1 cells, but 2 in line 1"),
+    "ragged fates": (["utility", "{folder}/ragged.csv"], "line 2: 1 entries, but 2 in most lines"),
+    "numbers of cells, or not": (["utility", "{folder}/two.csv"], "Say --no-header or --header"),
     "no fates": (["utility", "{folder}/empty.csv"], "holds no fates"),
     "figure as text": (["plot", "{folder}/none.npz", "--out", "{folder}/x.txt"], ".png, .pdf, .svg"),
 }
@@ -242,7 +244,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_ends_in_one_line_and_status_2(run_cli, tmp_path, name):
-    (tmp_path / "fates.csv").write_text("0,1\n0,2\n")
+    (tmp_path / "fates.csv").write_text("0,1,1\n0,2,0\n")
+    (tmp_path / "two.csv").write_text("0,1\n1,0\n")
     (tmp_path / "ragged.csv").write_text("0,1\n0\n")
     (tmp_path / "empty.csv").write_text("\n")
     arguments, expected = MISTAKES[name]
@@ -266,8 +269,40 @@ def test_a_diverged_training_saves_what_there_was_and_says_so(run_cli, tmp_path,
     assert len(lateral.load_run(out).history["loss"]) == 4
 
 
-def test_python_dash_m_lateral_is_the_command_line():
-    outcome = subprocess.run([sys.executable, "-m", "lateral", "--help"], capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("name", ["the command", "python -m"])
+def test_the_command_line_has_two_names(name):
+    start = [Path(sys.executable).with_name("lateral")] if name == "the command" else [sys.executable, "-m", "lateral"]
+    outcome = subprocess.run([*start, "--help"], capture_output=True, text=True, timeout=120)
     assert outcome.returncode == 0
-    for command in ("train", "evaluate", "utility", "plot"):
+    for command in ("train", "show", "evaluate", "utility", "plot"):
         assert command in outcome.stdout
+
+
+def test_the_help_tells_the_defaults_of_the_recipe(run_cli):
+    helps = {method: " ".join(run_cli("train", method, "--help")[1].split()) for method in ("evolution", "score")}
+    assert "tissues simulated for one value of the utility, R (>= 1), by default 50 " in helps["evolution"]
+    assert "R (>= 1), by default 256 " in helps["score"] and "cosine to 3 % (>= 1), by default 1200 " in helps["score"]
+
+
+def test_the_version_is_told(run_cli):
+    assert run_cli("--version") == (0, f"lateral {lateral.__version__}, jax {jax.__version__}\n", "")
+
+
+def test_a_result_is_written_for_who_reads_it(run_cli, tmp_path, monkeypatch):
+    path = tmp_path / "fates.csv"
+    path.write_text("0,1,0\n1,0,1\n")
+    piped = json.loads(run_cli("utility", path)[1])
+    assert piped["read"] == "2 tissues of 3 cells (separated by commas)"
+    monkeypatch.setattr(cli, "on_terminal", lambda: True)
+    shown = dict(line.split(maxsplit=1) for line in run_cli("utility", path)[1].splitlines())
+    assert list(shown) == list(piped) and shown["utility"] == f"{piped['utility']:.6g}"
+    assert json.loads(run_cli("utility", path, "--json")[1]) == piped
+
+
+def test_quiet_leaves_errors_on_stderr_alone(run_cli, tmp_path):
+    train = ["train", "evolution", "--n-generations", 2, *SMALL, "--quiet", "--out"]
+    for _ in ("trained", "finished before"):
+        status, stdout, stderr = run_cli(*train, tmp_path / "run.npz")
+        assert (status, stderr) == (0, "") and json.loads(stdout)["method"] == "evolution"
+    status, stdout, stderr = run_cli(*train, tmp_path)
+    assert status == 2 and stderr.count("\n") == 1

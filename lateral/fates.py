@@ -1,0 +1,238 @@
+"""Tables of fates as people bring them: a row for each tissue, a column for each cell.
+
+Spreadsheets, pandas, R and NumPy write the same table in many ways: with commas, semicolons, tabs or spaces, with a
+line of names above it, a column of numbers beside it, in quotes, as 0 and 1, TRUE and FALSE, 0 and 255, or two words.
+What is plain is read; what could be two things is refused, with what to say to settle it.
+"""
+
+import csv
+import io
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["FatesTable", "read_fates"]
+
+SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas", " ": "spaces"}
+INDEX_NAMES = {
+    "",
+    "unnamed: 0",
+    "index",
+    "replicate",
+    "replicates",
+    "tissue",
+    "sample",
+    "id",
+    "row",
+    "rownames",
+    "name",
+}
+MISSING = {"", "na", "n/a", "nan", "null", "none", ".", "-"}
+BOOLEANS = {"true": 1.0, "false": 0.0}
+N_DISTINCT = 3  # so many tissues at least tell an index from fates by its numbers alone
+
+
+@dataclass(frozen=True)
+class FatesTable:
+    """What was read.
+
+    Attributes:
+        fates: 0 and 1, `(replicate, cell)`.
+        said: in words, how the file was understood.
+    """
+
+    fates: np.ndarray
+    said: str
+
+
+def read_fates(path: str | os.PathLike, *, header: bool | None = None, index: bool | None = None) -> FatesTable:
+    """Read a table of two fates, a row for each tissue and a column for each cell.
+
+    Args:
+        path: a text file in UTF-8 or UTF-16, a NumPy file (`.npy`), or `"-"` for standard input.
+        header: whether the first line holds names of cells; None looks.
+        index: whether the first column holds names or numbers of tissues; None looks.
+
+    Returns:
+        The fates. Of two numbers the larger is fate 1, of two words the later one in the alphabet; U does not depend
+        on which is which.
+
+    Raises:
+        ValueError: if it is no such table, or could be two; the message names line and column, and what to do.
+        OSError: if it cannot be read.
+    """
+    content = _content(path)
+    if content.startswith(b"\x93NUMPY"):
+        return _of_array(content, path)
+    rows, separator = _rows(_text(content, path), path)
+    header, index, rows = _parts(rows, header, index, path)
+    body = [(number, entries[index:]) for number, entries in rows[header:]]
+    if not body or not body[0][1]:
+        raise ValueError(f"{path} holds no fates")
+    values = {entry: _value(entry) for _, entries in body for entry in entries}
+    ones, named = _which_are_one(body, values, index, path)
+    fates = np.array([[values[entry] in ones for entry in entries] for _, entries in body], float)
+    details = [f"separated by {SEPARATORS[separator]}" if separator else "one column"]
+    details += ["line 1 is a header"] * header + ["column 1 is an index"] * index + named
+    return FatesTable(fates, _said(fates, details))
+
+
+def _content(path) -> bytes:
+    if str(path) != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise ValueError("standard input is closed")
+    return getattr(sys.stdin, "buffer", sys.stdin).read()
+
+
+def _text(content: bytes, path) -> str:
+    if content.startswith(b"PK"):
+        raise ValueError(f"{path} is an archive or a workbook, not a table: save it as CSV, or one array as .npy")
+    utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 or UTF-16, at byte {error.start}") from None
+    if "\0" in text:
+        raise ValueError(f"{path} is no text: it holds bytes of zero")
+    return text.removeprefix("\ufeff")
+
+
+def _rows(text: str, path) -> tuple[list[tuple[int, list[str]]], str]:
+    """The numbers of the lines and their entries, and what separates them (nothing: a single column)."""
+    lines = [(number, line.strip(" \r")) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise ValueError(f"{path} holds no fates")
+    for separator in SEPARATORS:
+        rows = [(number, _split(line, separator)) for number, line in lines]
+        counts = Counter(len(entries) for _, entries in rows)
+        width, _ = counts.most_common(1)[0]
+        if width > 1:
+            return _rectangle(rows, width, path), separator
+    entries = [entry for _, (entry,) in rows]
+    packed = [re.fullmatch("[01]{2,}", entry) is not None for entry in entries]
+    if packed[-1] and all(packed[1:]):  # fates without anything between them
+        first = not packed[0]
+        return _rectangle([(number, list(entry)) for number, (entry,) in rows[first:]], len(entries[-1]), path), ""
+    return rows, ""
+
+
+def _split(line: str, separator: str) -> list[str]:
+    entries = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    return [entry.strip().strip("'\"").strip() for entry in entries]
+
+
+def _rectangle(rows, width: int, path):
+    for number, entries in rows[1:]:
+        if len(entries) != width:
+            raise ValueError(f"{path}, line {number}: {len(entries)} entries, but {width} in most lines")
+    first = rows[0][1]
+    if len(first) == width - 1 and len(rows) > 1 and not all(isinstance(_value(entry), float) for entry in first):
+        return [(rows[0][0], ["", *first]), *rows[1:]]  # as R writes names of rows: without a name of their own
+    if len(first) != width:
+        raise ValueError(f"{path}, line {rows[0][0]}: {len(first)} entries, but {width} in most lines")
+    return rows
+
+
+def _value(entry: str) -> float | str:
+    """An entry as a number, if it is one or a truth value, else as a word."""
+    word = entry.lower()
+    if word in BOOLEANS:
+        return BOOLEANS[word]
+    try:
+        return float(entry if entry.count(",") != 1 else entry.replace(",", ".")) if word not in MISSING else word
+    except ValueError:
+        return entry
+
+
+def _parts(rows, header: bool | None, index: bool | None, path) -> tuple[bool, bool, list]:
+    """Whether there is a header and an index, and the rows."""
+    first, rest = rows[0][1], [entries for _, entries in rows[1:]]
+    if index is None and header is not False and rest and len(first) > 1 and first[0].lower() in INDEX_NAMES:
+        named = header or _are_names(first[1:], [entries[1:] for entries in rest], path)
+        if named:
+            return True, True, rows
+    if index is None:
+        index = _is_index([entries for _, entries in rows[1 if header is not False else 0 :]])
+    if header is None:
+        header = bool(rest) and _are_names(first[index:], [entries[index:] for entries in rest], path)
+        if not rest and not any(isinstance(_value(entry), float) for entry in first):
+            raise ValueError(f"{path} holds no fates, only a line of names")
+    return header, index, rows
+
+
+def _is_index(rows: list[list[str]]) -> bool:
+    """Whether the first column tells tissues apart, and holds no fates."""
+    if len(rows) < N_DISTINCT or len(rows[0]) < 2:
+        return False
+    column, others = [entries[0] for entries in rows], {_value(entry) for entries in rows for entry in entries[1:]}
+    return len(set(column)) == len(column) and not {_value(entry) for entry in column} <= others
+
+
+def _are_names(first: list[str], rest: list[list[str]], path) -> bool:
+    """Whether a first line holds names, or numbers, of the cells below it."""
+    seen = {_value(entry) for entries in rest for entry in entries}
+    values = [_value(entry) for entry in first]
+    if any(isinstance(value, str) and value not in MISSING for value in values):
+        return not set(values) & seen
+    numbered = [list(np.arange(len(values)) + start) for start in (0.0, 1.0)]
+    if len(values) < 2 or values not in numbered:
+        return False
+    if set(values) <= seen:
+        raise ValueError(
+            f"{path}: is the first line, {' '.join(first)}, a tissue, or does it number the cells? Say --no-header or "
+            "--header (header=False or True)"
+        )
+    return True
+
+
+def _which_are_one(body, values, index: bool, path) -> tuple[set, list[str]]:
+    """The values that mean fate 1, and what is to be said about it."""
+    counts = Counter(values[entry] for _, entries in body for entry in entries)
+    places = [(number, column, entry) for number, entries in body for column, entry in enumerate(entries, 1 + index)]
+    for number, column, entry in places:
+        if entry.lower() in MISSING:
+            raise ValueError(f"{path}, line {number}, column {column}: no fate, got {entry!r}: leave out the tissue")
+    if set(counts) <= {0.0, 1.0}:
+        return {1.0}, []
+    alike = len({type(value) for value in counts}) == 1
+    if len(counts) == 2 and alike:
+        low, high = sorted(counts)
+        return {high}, [f"{_plain(high)} is fate 1, {_plain(low)} fate 0"]
+    if all(isinstance(value, float) for value in counts) and any(value != round(value) for value in counts):
+        raise ValueError(f"{path} holds states, not fates: threshold them first, as `lateral.apply_threshold` does")
+    usual = {value for value, _ in counts.most_common(2)}
+    usual = usual if alike and len(counts) > 2 and not {0.0, 1.0} <= set(counts) else {0.0, 1.0}
+    number, column, entry = next(place for place in places if values[place[2]] not in usual)
+    wanted = " or ".join(_plain(value) for value in sorted(usual))
+    raise ValueError(f"{path}, line {number}, column {column}: a fate is {wanted}, got {entry!r}")
+
+
+def _plain(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else value
+
+
+def _of_array(content: bytes, path) -> FatesTable:
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no complete NumPy file of numbers: {error}".replace("\n", " ")) from None
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "biuf":
+        raise ValueError(f"{path} must hold numbers, (replicate, cell), got {array.dtype} of shape {array.shape}")
+    found = np.unique(array)
+    if len(found) > 2 or (len(found) == 1 and found[0] not in (0, 1)) or not np.isfinite(found).all():
+        shown = ", ".join(f"{value:g}" for value in found[:4].astype(float))
+        raise ValueError(f"{path} must hold two fates, got {shown}{', ...' if len(found) > 4 else ''}")
+    fates = (array == found[-1]).astype(float) if found[-1] else np.zeros(array.shape)
+    other = [] if set(found) <= {0, 1} else [f"{float(found[1]):g} is fate 1, {float(found[0]):g} fate 0"]
+    return FatesTable(fates, _said(fates, ["a NumPy array", *other]))
+
+
+def _said(fates: np.ndarray, details: list[str]) -> str:
+    return f"{fates.shape[0]} tissues of {fates.shape[1]} cells ({'; '.join(details)})"

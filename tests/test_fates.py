@@ -1,0 +1,160 @@
+"""Tables of fates as people bring them: read right, or refused with what to do."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from lateral.fates import read_fates
+
+FATES = np.array([[0, 1, 0], [1, 0, 1], [1, 1, 0], [0, 0, 1]])
+PLAIN = "0,1,0\n1,0,1\n1,1,0\n0,0,1\n"
+
+
+def table(separator=",", header=None, index=None, words=("0", "1"), quote=""):
+    """The same fates, as someone else writes them."""
+    rows = [[words[fate] for fate in row] for row in FATES]
+    if index is not None:
+        rows = [[name, *row] for name, row in zip(index, rows, strict=True)]
+    rows = rows if header is None else [header, *rows]
+    return "".join(separator.join(f"{quote}{entry}{quote}" for entry in row) + "\n" for row in rows)
+
+
+# What is read, and what is said about it besides its size.
+READ = {
+    "plain": (PLAIN, "separated by commas"),
+    "semicolons": (table(";"), "separated by semicolons"),
+    "tabs": (table("\t"), "separated by tabs"),
+    "spaces": (table(" "), "separated by spaces"),
+    "several spaces": (table("   ").replace("\n", "  \n"), "separated by spaces"),
+    "commas and spaces": (table(", "), "separated by commas"),
+    "nothing between": (table(""), "one column"),
+    "names": (table(header=["a", "b", "c"]), "line 1 is a header"),
+    "names that might be truth values": (table(header=["e", "f", "t"]), "line 1 is a header"),
+    "names in quotes": (table(header=["cell 1", "cell 2", "cell 3"], quote='"'), "line 1 is a header"),
+    "single quotes": (table(quote="'"), "separated by commas"),
+    "numbers of cells": (table(header=["0", "1", "2"]), "line 1 is a header"),
+    "numbers of cells from 1": (table(header=["1", "2", "3"]), "line 1 is a header"),
+    "pandas": (table(header=["", "0", "1", "2"], index="0123"), "line 1 is a header; column 1 is an index"),
+    "pandas read once more": (table(header=["Unnamed: 0", "0", "1", "2"], index="0123"), "column 1 is an index"),
+    "pandas without its header": (table(index="0123"), "column 1 is an index"),
+    "R, write.csv": (table(header=["", "V1", "V2", "V3"], index="1234", quote='"'), "column 1 is an index"),
+    "R, write.table": (
+        "V1 V2 V3\n" + table(" ", index=['"1"', '"2"', '"3"', '"4"']),
+        "separated by spaces; line 1 is a header; column 1 is an index",
+    ),
+    "our own export": (
+        table(header=["replicate", "cell_1", "cell_2", "cell_3"], index="0123"),
+        "line 1 is a header; column 1 is an index",
+    ),
+    "names of fish": (table(header=["fish", "a", "b", "c"], index=["x1", "x2", "y1", "y2"]), "column 1 is an index"),
+    "names of fish alone": (table(index=["x1", "x2", "y1", "y2"]), "column 1 is an index"),
+    "truth values": (table(words=("FALSE", "TRUE")), "separated by commas"),
+    "truth values of Python": (table(words=("False", "True"), header=["a", "b", "c"]), "line 1 is a header"),
+    "letters of R": (table(words=("F", "T"), header=["d", "e", "f"]), "T is fate 1, F fate 0"),
+    "decimals": (table(words=("0.0", "1.0")), "separated by commas"),
+    "decimal commas": (table(";", words=("0,0", "1,0")), "separated by semicolons"),
+    "grey values": (table(words=("0", "255")), "255 is fate 1, 0 fate 0"),
+    "grey values under numbers": (table(words=("0", "255"), header=["0", "1", "2"]), "line 1 is a header"),
+    "one and two": (table(words=("1", "2")), "2 is fate 1, 1 fate 0"),
+    "two words": (table(words=("off", "on")), "on is fate 1, off fate 0"),
+    "two words under names": (table("\t", words=("hair", "support"), header=["a", "b", "c"]), "line 1 is a header"),
+    "byte order mark": ("\ufeff" + PLAIN, "separated by commas"),
+    "comments and empty lines": ("# made by hand\n\n" + PLAIN + "\n", "separated by commas"),
+    "line ends of Windows": (PLAIN.replace("\n", "\r\n"), "separated by commas"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_is_read_however_it_is_written(name, encoding, tmp_path):
+    text, said = READ[name]
+    path = tmp_path / "fates.csv"
+    path.write_bytes(text.encode(encoding))
+    result = read_fates(path)
+    np.testing.assert_array_equal(result.fates, FATES)
+    assert result.said.startswith("4 tissues of 3 cells (") and said in result.said
+
+
+@pytest.mark.parametrize("array", [FATES, FATES.astype(bool), FATES * 255.0, FATES.astype(np.uint8)])
+def test_an_array_of_numpy_is_read(array, tmp_path):
+    np.save(tmp_path / "fates.npy", array)
+    np.testing.assert_array_equal(read_fates(tmp_path / "fates.npy").fates, FATES)
+
+
+def test_standard_input_is_read(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PLAIN.encode())))
+    np.testing.assert_array_equal(read_fates("-").fates, FATES)
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="standard input is closed"):
+        read_fates("-")
+
+
+def test_one_tissue_and_one_cell_are_tables_too(tmp_path):
+    (tmp_path / "one").write_text("0,1,1\n")
+    assert read_fates(tmp_path / "one").fates.tolist() == [[0.0, 1.0, 1.0]]
+    (tmp_path / "cell").write_text("x\n0\n1\n1\n")
+    assert read_fates(tmp_path / "cell").fates.tolist() == [[0.0], [1.0], [1.0]]
+    (tmp_path / "off").write_text("0,0\n0,0\n")
+    assert read_fates(tmp_path / "off").fates.sum() == 0.0
+
+
+REFUSED = {
+    "empty": ("\n", "holds no fates"),
+    "names only": ("a,b,c\n", "holds no fates"),
+    "two cells, numbered or not": ("0,1\n1,0\n0,1\n", "is the first line, 0 1, a tissue, or does it number the cells"),
+    "a third number": ("0,1,1\n1,1,0\n0,2,1\n", "line 3, column 2: a fate is 0 or 1, got '2'"),
+    "a third word": ("on,off\noff,on\non,of\n", "line 3, column 2: a fate is off or on, got 'of'"),
+    "a word among numbers": ("0,0\n1,x\n0,1\n", "line 2, column 2: a fate is 0 or 1, got 'x'"),
+    "nothing but 255": ("255,255\n255,255\n", "line 1, column 1: a fate is 0 or 1, got '255'"),
+    "a missing fate": ("0,0\n1,NA\n0,1\n", "line 2, column 2: no fate, got 'NA'"),
+    "an empty entry": ("0,0\n1,\n0,1\n", "line 2, column 2: no fate, got ''"),
+    "states": ("0.1,0.9\n0.8,0.3\n", "holds states, not fates: threshold them first"),
+    "ragged": ("0,1,0\n1,0\n1,1,1\n", "line 2: 2 entries, but 3 in most lines"),
+    "ragged at the top": ("0,1\n1,0,0\n1,1,1\n", "line 1: 2 entries, but 3 in most lines"),
+    "a column of conditions": ("0,1,wild\n1,0,wild\n1,1,mutant\n", "line 1, column 3: a fate is 0 or 1, got 'wild'"),
+    "binary": ("0,1\0\n", "holds bytes of zero"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_table_of_two_fates_is_refused_with_its_place(name, tmp_path):
+    text, message = REFUSED[name]
+    path = tmp_path / "fates.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"fates\.csv") as caught:
+        read_fates(path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\3\4rest", "an archive or a workbook"),
+        (b"0,1\n\xff\xff", "no text in UTF-8 or UTF-16, at byte 4"),
+        (b"\x93NUMPY", "no complete NumPy file"),
+    ],
+)
+def test_files_of_other_kinds_are_refused(content, message, tmp_path):
+    (tmp_path / "fates").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_fates(tmp_path / "fates")
+
+
+@pytest.mark.parametrize("array", [np.arange(6).reshape(2, 3), np.zeros((2, 2, 2)), np.array([["a"]]), FATES * np.nan])
+def test_other_arrays_are_refused(array, tmp_path):
+    np.save(tmp_path / "fates.npy", array)
+    with pytest.raises(ValueError, match=r"fates\.npy must hold"):
+        read_fates(tmp_path / "fates.npy")
+
+
+def test_what_the_user_says_settles_it(tmp_path):
+    path = tmp_path / "fates.csv"
+    path.write_text("0,1\n1,0\n0,1\n")
+    assert read_fates(path, header=False).fates.shape == (3, 2)
+    assert read_fates(path, header=True).fates.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert read_fates(path, header=False, index=True).fates.tolist() == [[1.0], [0.0], [1.0]]
+    path.write_text(table(index="0123"))
+    with pytest.raises(ValueError, match="column 1: a fate is 0 or 1, got '2'"):
+        read_fates(path, index=False)
