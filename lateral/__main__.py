@@ -3,14 +3,12 @@
 import sys
 
 from lateral.cli import main
-from lateral.startup import hear_interrupts
 
 __all__ = ["command"]
 
 
 def command() -> None:
     """Run the command line and exit with its status."""
-    hear_interrupts()
     sys.exit(main())
 
 

@@ -35,6 +35,7 @@ from lateral.options import make_parser
 from lateral.presets import RenamedWarning, preset, trainer
 from lateral.runs import Run, load_run, save_run
 from lateral.show import as_dict, in_words
+from lateral.startup import hear_interrupts, leave_at_interrupts
 from lateral.storage.files import check_writable, save_somewhere
 from lateral.terminal import BrokenOutput, Interrupted, interruptible, on_terminal, print_result, say
 from lateral.training.checkpoint import Checkpoint
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     command, quiet, as_json = (options.pop(name) for name in ("command", "quiet", "as_json"))
     options |= {"train": {"quiet": quiet}, "show": {"as_json": as_json}}.get(command, {})
     try:
+        hear_interrupts()
         with warnings.catch_warnings():
             warnings.showwarning = _no_warning if quiet else _one_line_warning
             result, status = _COMMANDS[command](**options)
@@ -71,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(command, str(error) or "interrupted", getattr(error, "status", 130))
     except (ValueError, OSError) as error:
         return _fail(command, error, 2)
+    finally:
+        leave_at_interrupts()
 
 
 def _fail(command: str, error: Exception | str, status: int) -> int:

@@ -1,16 +1,25 @@
-"""The first that is imported: Ctrl-C ends the command `lateral` without a traceback while it still imports JAX."""
+"""The first that is imported: Ctrl-C ends the command `lateral` without a traceback while it still imports JAX.
+
+And again when it has printed its result. In between `lateral.cli` catches it.
+"""
 
 import signal
 import sys
 from pathlib import PurePath
 
-__all__ = ["hear_interrupts"]
+__all__ = ["hear_interrupts", "leave_at_interrupts"]
 
 
 def hear_interrupts() -> None:
-    """From now on Ctrl-C is a `KeyboardInterrupt` again, for whoever catches it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    """From now on Ctrl-C is a `KeyboardInterrupt` for whoever catches it, if this is the command."""
+    if IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def leave_at_interrupts() -> None:
+    """From now on Ctrl-C ends this process at once, if it is the command."""
+    if IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_command() -> bool:
@@ -20,5 +29,5 @@ def _is_command() -> bool:
     return PurePath(program).stem == "lateral"
 
 
-if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+IS_COMMAND = _is_command()
+leave_at_interrupts()
