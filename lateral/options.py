@@ -86,15 +86,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_training(sub, method: str, presets: tuple[str, ...]) -> None:
-    sub.defaults = lambda: _defaults(method)
+    # The recipe of `backprop` is that of `score`, as it was spelled before: so are its options and their defaults.
+    recipe = "score" if method == "backprop" else method
+    sub.defaults = lambda: _defaults(recipe)
     sub.add_argument("--out", type=Path, required=True, metavar="RUN.npz", help="file for the run")
     sub.add_argument("--fresh", action="store_true", help="start anew, and replace the run that stands there")
     sub.add_argument("--preset", dest="preset_name", choices=presets, default="recipe", help="by default %(default)s")
     sub.add_argument("--seed", type=int, default=0, help=SEED)
     sub.add_argument("--initial", type=Path, metavar="RUN.npz", help="start from the rule of this run, not at random")
-    # The recipe of `backprop` is that of `score`, as it was spelled before: so are its options.
-    others = settings_classes("score") if method == "backprop" else ()
-    _add_settings(sub, Model, *settings_classes(method), *others)
+    _add_settings(sub, Model, *settings_classes(method), *settings_classes(recipe))
     sub.add_argument("--hidden-dims", **dict(options_of(MLP))["hidden_dims"].option, help="units of each hidden layer")
     sub.add_argument("--max-rate", type=_rate, help="bound on |f|, or none")
     if method != "evolution":

@@ -13,6 +13,7 @@ import pytest
 import lateral
 from lateral import cli
 from lateral.model import final_states, scores_of
+from lateral.presets import METHODS
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -279,7 +280,9 @@ def test_the_command_line_has_two_names(name):
 
 
 def test_the_help_tells_the_defaults_of_the_recipe(run_cli):
-    helps = {method: " ".join(run_cli("train", method, "--help")[1].split()) for method in ("evolution", "score")}
+    helps = {method: " ".join(run_cli("train", method, "--help")[1].split()) for method in METHODS}
+    # Without --preset, `backprop` is the recipe of the score still.
+    assert "recompiles, by default 0.2 " in helps["backprop"] and "noise (>= 1), by default 1200 " in helps["backprop"]
     assert "tissues simulated for one value of the utility, R (>= 1), by default 50 " in helps["evolution"]
     assert "R (>= 1), by default 256 " in helps["score"] and "cosine to 3 % (>= 1), by default 1200 " in helps["score"]
 
