@@ -61,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.showwarning = _no_warning if quiet else _one_line_warning
             result, status = _COMMANDS[command](**options)
         if not isinstance(result, str):
-            in_words = _lines(result) if on_terminal() and not as_json else None
-            result = in_words or json.dumps(_finite(result), allow_nan=False)
+            to_be_read = on_terminal() and not as_json
+            result = _lines(result) if to_be_read else json.dumps(_finite(result), allow_nan=False)
         print_result(result)
         return status
     except BrokenOutput as error:
