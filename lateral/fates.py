@@ -70,7 +70,7 @@ def read_fates(path: str | os.PathLike, *, header: bool | None = None, index: bo
     if content.startswith(b"\x93NUMPY"):
         return _of_array(content, path)
     rows, separator = _rows(_text(content, path), path)
-    header, index, rows = _parts(rows, header, index, path)
+    header, index = _parts(rows, header, index, path)
     body = [(number, entries[index:]) for number, entries in rows[header:]]
     if not body or not body[0][1]:
         raise ValueError(f"{path} holds no fates")
@@ -78,7 +78,7 @@ def read_fates(path: str | os.PathLike, *, header: bool | None = None, index: bo
     ones, named = _which_are_one(body, values, index, path)
     fates = np.array([[values[entry] in ones for entry in entries] for _, entries in body], float)
     details = [f"separated by {SEPARATORS[separator]}" if separator else "one column"]
-    details += ["line 1 is a header"] * header + ["column 1 is an index"] * index + named
+    details += [f"line {rows[0][0]} is a header"] * header + ["column 1 is an index"] * index + named
     return FatesTable(fates, _said(fates, details))
 
 
@@ -151,20 +151,20 @@ def _value(entry: str) -> float | str:
         return entry
 
 
-def _parts(rows, header: bool | None, index: bool | None, path) -> tuple[bool, bool, list]:
-    """Whether there is a header and an index, and the rows."""
+def _parts(rows, header: bool | None, index: bool | None, path) -> tuple[bool, bool]:
+    """Whether there is a header, and an index."""
     first, rest = rows[0][1], [entries for _, entries in rows[1:]]
-    if index is None and header is not False and rest and len(first) > 1 and first[0].lower() in INDEX_NAMES:
-        named = header or _are_names(first[1:], [entries[1:] for entries in rest], path)
-        if named:
-            return True, True, rows
+    may_be_named = index is None and header is not False and rest and len(first) > 1
+    named = may_be_named and first[0].lower() in INDEX_NAMES
+    if named and (header or _are_names(first[1:], [entries[1:] for entries in rest], path)):
+        return True, True
     if index is None:
         index = _is_index([entries for _, entries in rows[1 if header is not False else 0 :]])
     if header is None:
         header = bool(rest) and _are_names(first[index:], [entries[index:] for entries in rest], path)
         if not rest and not any(isinstance(_value(entry), float) for entry in first):
             raise ValueError(f"{path} holds no fates, only a line of names")
-    return header, index, rows
+    return header, index
 
 
 def _is_index(rows: list[list[str]]) -> bool:

@@ -62,6 +62,7 @@ READ = {
     "two words under names": (table("\t", words=("hair", "support"), header=["a", "b", "c"]), "line 1 is a header"),
     "byte order mark": ("\ufeff" + PLAIN, "separated by commas"),
     "comments and empty lines": ("# made by hand\n\n" + PLAIN + "\n", "separated by commas"),
+    "names under a comment": ("# made by hand\n" + table(header=["a", "b", "c"]), "line 2 is a header"),
     "line ends of Windows": (PLAIN.replace("\n", "\r\n"), "separated by commas"),
 }
 
