@@ -27,6 +27,7 @@ import jax
 import numpy as np
 
 import lateral
+from lateral.fields import plain
 from lateral.storage.archive import read_archive
 
 SAME, REFUSED = "the same", "refused"
@@ -61,17 +62,22 @@ def write_example(path: Path) -> lateral.Run:
 
 def outcome(path: Path, expected: lateral.Run) -> str:
     """`SAME`, `REFUSED` by one clear sentence, or what else came of loading a file."""
+    return judged(path, lambda: lateral.load_run(path), lambda run: is_same(run, expected))
+
+
+def judged(path: Path, read: Callable[[], lateral.Run], same: Callable[[lateral.Run], bool]) -> str:
+    """Of a file that something reads: a warning is never right, and an error names the file in one line."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
-            run = lateral.load_run(path)
+            run = read()
         except ValueError as error:
             text = str(error)
             clear = str(path) in text and "\n" not in text and "allow_pickle" not in text and len(text) < 1000
             return REFUSED if clear and not warned else f"unclear: {text} {[str(w.message) for w in warned]}"
         except BaseException as error:
             return f"{type(error).__name__}: {error}"
-    return SAME if not warned and is_same(run, expected) else "another rule"
+    return SAME if not warned and same(run) else "another one"
 
 
 def is_same(run: lateral.Run, expected: lateral.Run) -> bool:
@@ -376,20 +382,12 @@ def write_checkpoint(path: Path) -> None:
 
 def resumed(path: Path, undisturbed: lateral.Run) -> str:
     """`SAME` if training goes on from a file to the end that it has without, `REFUSED`, or what else came of it."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        try:
-            run = train(checkpoint=path)
-        except ValueError as error:
-            text = str(error)
-            clear = str(path) in text and "\n" not in text and len(text) < 1000
-            return REFUSED if clear and not warned else f"unclear: {text}"
-        except BaseException as error:
-            return f"{type(error).__name__}: {error}"
-    same = is_same(run, undisturbed) and run.history.keys() == undisturbed.history.keys()
-    same = same and all(np.array_equal(run.history[name], values) for name, values in undisturbed.history.items())
-    same = same and json.dumps(run.settings) == json.dumps(undisturbed.settings)
-    return SAME if same and not warned else "another run"
+
+    def same(run):
+        texts = [json.dumps((of_one.settings, plain(of_one.history))) for of_one in (run, undisturbed)]
+        return is_same(run, undisturbed) and texts[0] == texts[1]
+
+    return judged(path, lambda: train(checkpoint=path), same)
 
 
 def checkpoint_damages(path: Path) -> Iterator[tuple[str, bytes]]:

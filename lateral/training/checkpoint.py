@@ -86,8 +86,8 @@ def packed(parts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]
         done = [] if part.checks_at is None else [list(check) for check in part.checks_at.done]
         best = None if part.checks_at is None else part.checks_at.best
         history = part.at.history
-        numbers[name] = {"n_done": part.at.n_done, "ended": part.ended, "checks": done, "best": best}
-        numbers[name] |= {"recorded": sorted(history)}
+        checked = {"checks": done, "best": best}
+        numbers[name] = {"n_done": part.at.n_done, "ended": part.ended, "recorded": sorted(history)} | checked
         own = {f"leaf_{i}": leaf for i, leaf in enumerate(_arrays(part.at.carry))}
         own |= {f"record_{key}": values for key, values in history.items()}
         if best is not None:
@@ -113,7 +113,8 @@ def take_up(training: Any, checks: Any, numbers: dict[str, Any], arrays: dict[st
             number, done = numbers["best"], [tuple(check) for check in numbers["checks"]]
             if any([type(value) for value in check] != [float, float] for check in done):
                 raise ValueError("its checks are not pairs of numbers")
-            if not (best is number is None or (best is not None and type(number) is int and 0 <= number < len(done))):
+            fits = number is None if best is None else type(number) is int and 0 <= number < len(done)
+            if not fits:
                 raise ValueError("its best parameters are not there")
             checks.take_up(done, number, best)
         return numbers["ended"]
