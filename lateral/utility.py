@@ -235,11 +235,14 @@ def _jackknife(counts, shares, n_cells):
     fall = jnp.log2(counts) - (counts - 1.0) * jnp.log1p(-1.0 / jnp.maximum(counts, 2.0)) / math.log(2.0)
     change_rep = (others * math.log2(others / n_replicates) + fall - jnp.mean(jnp.log2(counts))) / n_cells
 
-    # S_pat = H(p), to second order: without replicate r the pooled share p moves by (p - p_r) / (R - 1).
-    p = jnp.mean(shares)
+    # S_pat = H(p), to second order: without replicate r the pooled share p moves by (p - p_r) / (R - 1). Counted in
+    # integers, since the curvature is without bound at p = 0 and 1, where the compiler's R / R need not be 1.
+    cells_on = jnp.round(shares * n_cells).astype(jnp.int32)
+    total = jnp.sum(cells_on, dtype=jnp.int32)
+    p = total / (n_replicates * n_cells)
     slope = jax.grad(binary_entropy)(p)
     curvature = -1.0 / (math.log(2.0) * jnp.maximum(p * (1.0 - p), SMALLEST))
-    offset = p - shares
+    offset = (total - n_replicates * cells_on) / (n_replicates * n_cells)
     change_pat = slope * offset + curvature * offset**2 / (2.0 * others)
 
     change = change_pat - change_rep

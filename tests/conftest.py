@@ -1,11 +1,11 @@
 """How the tests run JAX.
 
-The oracles are held in double precision with `jax_debug_nans` on, so that a NaN fails where it is born. What users
-run is single precision: the fixture `float32` switches x64, and nothing else, off for one test, and `precision` runs
-a test both ways. Every shape and type in a signature of `lateral` (but for pictures and apps, whose numbers may be of
-any kind) is checked by beartype, throughout the suite; tests marked `bad_input` break the signatures on purpose and
-run without, as all do with LATERAL_TYPECHECK=0. LATERAL_STRICT=rank,dtype,infs,leaks adds JAX's other strict modes, one
-or several of them.
+The oracles are held in double precision with `jax_debug_nans` and `jax_debug_infs` on, so that what is not finite fails
+where it is born. What users run is single precision: the fixture `float32` switches x64, and nothing else, off for one
+test, and `precision` runs a test both ways. The functions of `lateral` (but for pictures and apps, whose numbers may be
+of any kind) are held to the shapes and types of their signatures, and to JAX's strict promotion of ranks and types
+(signatures.py), throughout the suite; tests marked `bad_input` break the signatures on purpose and run without, as all
+do with LATERAL_TYPECHECK=0. LATERAL_LEAKS=1 looks for leaked tracers too, which takes several times as long.
 """
 
 import os
@@ -27,17 +27,24 @@ if os.environ.get("LATERAL_TYPECHECK", "1") != "0":
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_debug_nans", True)
-STRICT = {
-    "rank": ("jax_numpy_rank_promotion", "raise"),
-    "dtype": ("jax_numpy_dtype_promotion", "strict"),
-    "infs": ("jax_debug_infs", True),
-    "leaks": ("jax_check_tracer_leaks", True),
-}
-for mode in filter(None, os.environ.get("LATERAL_STRICT", "").split(",")):
-    jax.config.update(*STRICT[mode])
+jax.config.update("jax_debug_infs", True)
+jax.config.update("jax_check_tracer_leaks", os.environ.get("LATERAL_LEAKS", "0") != "0")
+
+# Tests run a few steps of what they compile, so that XLA's optimisers take longer than they save: without them a file
+# takes half its time. What optimised code does is seen in notebooks, commands, documents and browsers, which are
+# processes of their own; with XLA_FLAGS set, if only to nothing, all tests run as users do.
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = QUICK_COMPILATION
+    jax.block_until_ready(jax.numpy.zeros(1))  # reads the flags, once in a process
+    del os.environ["XLA_FLAGS"]
+    if cache := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", f"{cache}/quick")
 
 
-LONGEST_FIRST = ("test_browser", "05Back", "06Grad", "03Reg", "04Evo", "test_widgets")
+LONGEST_FIRST = ("test_browser", "05Back", "06Grad", "test_grad", "test_widgets", "test_cli", "03Reg", "04Evo")
 
 
 def pytest_collection_modifyitems(items):
@@ -66,6 +73,13 @@ def signatures_are_checked(request) -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_a_file_compiled_is_dropped() -> Iterator[None]:
+    """Or the processes of a whole run would hold gigabytes of code that is not run again."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)
@@ -86,16 +100,9 @@ def precision(request) -> Iterator[str]:
 
 
 @pytest.fixture
-def strict_ranks() -> Iterator[None]:
-    """No silent broadcasting between arrays of different rank: `(7,) + (50, 7)` is an error."""
-    with jax.numpy_rank_promotion("raise"):
-        yield
-
-
-@pytest.fixture
 def nan_allowed() -> Iterator[None]:
     """For the tests of what happens when a number is not finite."""
-    with jax.debug_nans(False):
+    with jax.debug_nans(False), jax.debug_infs(False):
         yield
 
 

@@ -20,8 +20,6 @@ from lateral import (
 )
 from lateral.engine.simulation import run_engine
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 # f evaluated exactly: tables are held to it in test_engine.py.
 TISSUE = dict(n_cells=5, n_replicates=6, n_steps=30, dt=0.02, noise_strength=0.5, n_knots=None)
 BOUNDARIES = [("free", 1), ("free", 2), ("free", 7), ("ring", 3), ("ring", 8), ("pinned", 1), ("pinned", 5)]

@@ -30,8 +30,6 @@ from lateral.engine.noise import standard_normal
 from lateral.model import final_states, scores_of
 from lateral.tissue import Tissue, euler_maruyama_step
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 TISSUE = dict(n_cells=7, n_replicates=9, n_steps=60, dt=0.02, noise_strength=0.5)
 
 

@@ -121,7 +121,7 @@ def test_a_rule_that_exploits_the_time_step_is_warned_of(key):
     assert abs(result.utility - result.utility_refined) > 0.02
 
 
-def test_a_single_replicate_is_undersampled_and_has_an_infinite_error(key):
+def test_a_single_replicate_is_undersampled_and_has_an_infinite_error(key, nan_allowed):
     with pytest.warns(UndersampledWarning, match="1 distinct patterns in 1 replicates: U is only an upper bound"):
         result = evaluate(TanhInhibition(), SMALL, key=key, n_replicates=1)
     assert result.undersampled

@@ -11,8 +11,6 @@ import pytest
 from lateral import Graph, Pinned, Ring, Row, Tissue, alternation, estimate_utility, neighbour_mean
 from lateral.geometry import GEOMETRIES
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 
 @pytest.fixture(params=oracles.GEOMETRIES)
 def geometry(request):

@@ -17,8 +17,6 @@ from lateral.objective import relaxed_value
 from lateral.patterns import each_its_own, pattern_classes
 from lateral.training.score import fates_are_alike
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 
 class Line:
     """f = gain (1/2 - s̄) + shift, two numbers."""

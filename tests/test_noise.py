@@ -12,8 +12,6 @@ import pytest
 from lateral.engine import noise
 from lateral.engine.noise import standard_normal, threefry_2x32
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 # Random123 (Salmon et al. 2011), tests/kat_vectors, "threefry2x32 13" and "20": rounds, counter, key, answer.
 KNOWN_ANSWERS = {
     "13, zeros": (13, (0x00000000, 0x00000000), (0x00000000, 0x00000000), (0x9D1C5EC6, 0x8BD50731)),

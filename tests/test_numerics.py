@@ -9,8 +9,6 @@ import pytest
 
 from lateral.numerics import binary_entropy, entropy, plogp
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 INSIDE = np.array([0.01, 0.1, 0.25, 3 / 7, 0.5, 0.7, 0.999])
 
 

@@ -1,4 +1,7 @@
-"""The package in JAX's strict modes, which show what is promoted, infinite or leaked without a word."""
+"""The package in all of JAX's strict modes at once, which show what is promoted, infinite or leaked without a word.
+
+All but the leaks are looked for throughout the suite (conftest.py); those take several times as long.
+"""
 
 import jax
 import numpy as np
@@ -45,7 +48,7 @@ def _pathwise():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_all_modes_at_once_find_nothing(name, precision):
+def test_all_modes_at_once_find_nothing(name, float32):
     with (
         jax.numpy_rank_promotion("raise"),
         jax.numpy_dtype_promotion("strict"),

@@ -47,7 +47,7 @@ def test_a_result_that_nobody_takes_is_no_traceback(broken, status, said, tmp_pa
     assert len(lines) == bool(said) and all(said in line for line in lines), stderr
 
 
-def test_infinity_is_null_in_json(capsys, tmp_path):
+def test_infinity_is_null_in_json(capsys, tmp_path, nan_allowed):
     (tmp_path / "fates.csv").write_text("0,1,0\n")
     assert cli.main(["utility", str(tmp_path / "fates.csv")]) == 0
     assert json.loads(capsys.readouterr().out)["utility_se"] is None

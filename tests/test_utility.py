@@ -271,7 +271,15 @@ def test_correction_removes_bias_and_the_standard_error_is_the_spread_over_repea
     assert float(estimates.utility_se.mean() / estimates.utility.std()) == pytest.approx(1.0, abs=0.2)
 
 
-def test_one_replicate_has_an_infinite_standard_error():
+@pytest.mark.parametrize("fate", [0, 1])
+@pytest.mark.parametrize("n_replicates", [2, 41, 1000, 12_345, 19_999])
+def test_tissues_that_are_all_alike_have_no_error_and_no_bias(float32, n_replicates, fate):
+    """R / R as compiled code may compute it is not 1 for some R, and H has no curvature to lean on at p = 1."""
+    estimate = estimate_utility(np.full((n_replicates, 7), fate))
+    assert max(abs(estimate.utility), abs(estimate.utility_corrected), estimate.utility_se) < 1e-6
+
+
+def test_one_replicate_has_an_infinite_standard_error(nan_allowed):
     estimate = estimate_utility(ROW[None])
     assert estimate.utility_se == jnp.inf
     assert estimate.n_patterns == 1
