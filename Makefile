@@ -19,13 +19,14 @@ test notebooks: export MPLBACKEND :=
 test: export JAX_COMPILATION_CACHE_DIR := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/compiled
 test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 
-.PHONY: help setup lab test notebooks bench bench-quick lock clean
+.PHONY: help setup lab test notebooks book bench bench-quick lock clean
 
 help:
 	@echo "make lab        open JupyterLab on the first notebook (options: ARGS=\"--no-browser --port 8899\")"
 	@echo "make test       ruff, unit tests, every notebook run again and compared, and the apps in a browser (WORKERS=2)"
 	@echo "make notebooks  execute all notebooks in place and clean their metadata"
-	@echo "make bench      measure the speed beside plain JAX, diffrax, Numba and NumPy, and write the tables of README.md"
+	@echo "make book       make the book of notebooks, guide and reference in build/book"
+	@echo "make bench      measure the speed beside plain JAX, diffrax, Numba and NumPy, and write the tables of docs/measured.md"
 	@echo "make bench-quick  its main rows in two minutes, printed only"
 	@echo "make lock       write requirements.lock anew from pyproject.toml (newest versions: ARGS=--upgrade)"
 	@echo "make clean      remove .venv and the caches"
@@ -52,14 +53,24 @@ test: setup
 notebooks: setup
 	"$(VENV)/bin/python" tools/execute_notebooks.py
 
-# The peers are extras: installed on first use, with everything else held to the lock.
+# Extras are installed on first use, with everything else held to the lock: $(call extra,NAME,what it imports).
+define extra
+@"$(VENV)/bin/python" -c "$(foreach module,$(2),import $(module);)" 2>/dev/null || { \
+    if uv --version >/dev/null 2>&1; then set -- uv pip install --python "$(VENV)/bin/python"; \
+    else set -- "$(VENV)/bin/python" -m pip install --no-input --disable-pip-version-check --quiet; fi; \
+    "$$@" --constraint requirements.lock --no-build-isolation --editable ".[$(1)]"; }
+endef
+
 bench bench-quick: export JAX_PLATFORMS := $(or $(JAX_PLATFORMS),cpu)
 bench bench-quick: setup
-	@"$(VENV)/bin/python" -c "import diffrax, numba" 2>/dev/null || { \
-	    if uv --version >/dev/null 2>&1; then set -- uv pip install --python "$(VENV)/bin/python"; \
-	    else set -- "$(VENV)/bin/python" -m pip install --no-input --disable-pip-version-check; fi; \
-	    "$$@" --constraint requirements.lock --no-build-isolation --editable ".[bench]"; }
+	$(call extra,bench,diffrax numba)
 	"$(VENV)/bin/python" benchmarks/speed.py $(if $(filter bench-quick,$@),--quick)
+
+# Every warning is an error: a link that leads nowhere, a docstring that cannot be read.
+book: setup
+	$(call extra,book,myst_nb sphinx_book_theme)
+	"$(VENV)/bin/python" -m sphinx -b html -c docs -W --keep-going -q . build/book
+	@echo "The book: build/book/docs/index.html"
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock: uv is needed to write requirements.lock" >&2; exit 1; }
@@ -69,5 +80,5 @@ lock:
 # By name, so that a user's own untracked files stay.
 clean:
 	@sh tools/setup.sh remove
-	rm -rf .ruff_cache .pytest_cache .benchmarks dist
+	rm -rf .ruff_cache .pytest_cache .benchmarks build dist
 	find lateral tests tools notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

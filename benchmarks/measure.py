@@ -1,4 +1,4 @@
-"""Measure what README.md and BACKPROP_GUIDE.md state: trained utilities over several seeds.
+"""Measure what docs/measured.md and BACKPROP_GUIDE.md state: trained utilities over several seeds.
 
     python benchmarks/measure.py                 # everything, about an hour and a half on two cores
     python benchmarks/measure.py main --seeds 3  # one group, fewer seeds
@@ -7,7 +7,7 @@
 Every run is trained from its seed and evaluated on 20,000 fresh replicates, at the time step and at a quarter of it.
 A row gives the median and the worst over the seeds that made a pattern (alternation >= 0.8), and names how many did
 not: those with a high utility are consensus. Prints a Markdown table, writes `benchmarks/results.json`, and at the end
-the tables of README.md and BACKPROP_GUIDE.md that are made of it (`tables.py`).
+the tables of docs/measured.md and BACKPROP_GUIDE.md that are made of it (`tables.py`).
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """How fast the engine is, beside plain JAX, diffrax, Numba and NumPy in the same process.
 
-    make bench         # everything; writes benchmarks/speed.json, docs/speed.png and the tables of README.md
+    make bench         # everything; writes benchmarks/speed.json, docs/speed.png and the tables of docs/measured.md
     make bench-quick   # the main rows; prints only
 
 Rounds alternate between all contestants of a row, and a ratio is taken within its round, so that whatever else slows

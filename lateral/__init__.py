@@ -38,6 +38,7 @@ from lateral.readout import (
     soften_fates,
 )
 from lateral.runs import Run, load_run, save_run
+from lateral.teaching import check
 from lateral.tissue import Tissue
 from lateral.training.checkpoint import Checkpoint
 from lateral.training.driver import TrainingDiverged, train
@@ -95,6 +96,7 @@ __all__ = [
     "UtilityEstimate",
     "alternation",
     "apply_threshold",
+    "check",
     "compute_bernoulli_utility",
     "compute_hard_utility",
     "compute_loss",

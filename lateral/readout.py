@@ -50,7 +50,7 @@ class Relaxation(NamedTuple):
 
     Attributes:
         fates: `(states, readout) -> fates`, both `(replicate, cell)`.
-        s_rep: `(fates, readout) -> ` entropy of whole patterns in bits per cell.
+        s_rep: `(fates, readout) -> entropy` of whole patterns, in bits per cell.
         max_cells: the largest number of cells that it can be computed for.
     """
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import jaxtyping
+import notebook_numbers
 import numpy as np
 import pytest
 
@@ -43,8 +44,19 @@ if "XLA_FLAGS" not in os.environ:
     if cache := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", f"{cache}/quick")
 
+notebook_numbers.install()
 
-LONGEST_FIRST = ("test_browser", "05Back", "06Grad", "test_grad", "test_widgets", "test_cli", "03Reg", "04Evo")
+LONGEST_FIRST = (
+    "test_browser",
+    "05Back",
+    "06Score",
+    "07The",
+    "test_grad",
+    "test_widgets",
+    "test_cli",
+    "03Reg",
+    "04Evo",
+)
 
 
 def pytest_collection_modifyitems(items):

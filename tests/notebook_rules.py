@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import notebook_numbers
+
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 KNOWN_TAGS = {"nbval-ignore-output"}
 MAX_LINES = 25
@@ -28,16 +30,18 @@ def problems(notebook) -> list[str]:
     if n_texts < 6:
         found.append(f"{n_texts} stored text outputs, fewer than 6")
     source = "\n".join(cell.source for cell in code)
-    n_asserts = len(re.findall(r"^\s*assert ", source, flags=re.MULTILINE))
-    if n_asserts < 6:
-        found.append(f"{n_asserts} asserts, fewer than 6")
+    n_claims = len(re.findall(r"^\s*(?:assert |lateral\.check\()", source, flags=re.MULTILINE))
+    if n_claims < 6:
+        found.append(f"{n_claims} claims that are checked, fewer than 6")
+    if false := re.findall("✗[^\n]*", "".join(output.get("text", "") for output in outputs)):
+        found.append(f"claims what does not hold: {false}")
     if "import lateral" not in source:
         found.append("does not import lateral")
     if not APP.search(source):
         found.append("has no app")
     tags = {tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
-    if tags - KNOWN_TAGS:
-        found.append(f"unknown tags {sorted(tags - KNOWN_TAGS)}, which nbval would silently ignore")
+    if unknown := {tag for tag in tags - KNOWN_TAGS if not notebook_numbers.TAG.match(tag)}:
+        found.append(f"unknown tags {sorted(unknown)}, which nbval would silently ignore")
     ignored = sum("nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code)
     if ignored > 1:
         found.append(f"{ignored} cells are not compared; only the versions may differ")

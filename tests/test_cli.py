@@ -181,7 +181,7 @@ def test_utility_warns_in_one_line_when_there_are_too_few_tissues(run_cli, tmp_p
     assert stderr.count("\n") == 1 and "upper bound" in stderr
 
 
-def test_utility_of_a_single_tissue_is_json_without_infinity(run_cli, tmp_path):
+def test_utility_of_a_single_tissue_is_json_without_infinity(run_cli, tmp_path, nan_allowed):
     path = tmp_path / "fates.csv"
     path.write_text("0,1,1\n")
     assert json.loads(run_cli("utility", path)[1])["utility_se"] is None

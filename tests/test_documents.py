@@ -1,5 +1,5 @@
-"""The examples of README, guide and docs/runs.md run, on smaller tissues; their links lead somewhere, and their tables
-hold what is stored.
+"""The examples of README, guide and docs/ run, on smaller tissues; their links lead somewhere, and their tables hold
+what is stored.
 """
 
 import importlib
@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 
 import lateral
-from lateral.equal_work import METHODS, plot_equal_work
+from lateral.equal_work import METHODS, plot_equal_work, that_counts
 from lateral.presets import trainer
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "BACKPROP_GUIDE.md", "docs/runs.md"]
+DOCUMENTS = ["README.md", "BACKPROP_GUIDE.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+# The examples of docs/extending.md are run by test_extending.py.
+EXAMPLES = ["README.md", "BACKPROP_GUIDE.md", "docs/apps.md", "docs/index.md", "docs/runs.md", "docs/script.md"]
 
 pytestmark = pytest.mark.usefixtures("float32")
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_python_examples_run(name, tmp_path, monkeypatch):
     """All blocks of a document one after another, as a reader would paste them."""
     full = {function: getattr(lateral, function) for function in ("preset", "evaluate", "Model")}
@@ -54,7 +56,12 @@ def test_python_examples_run(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name):
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)\)", (ROOT / name).read_text()):
-        assert (ROOT / target).exists(), target
+        assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_every_document_with_examples_is_run():
+    with_examples = {name for name in DOCUMENTS if "```python\n" in (ROOT / name).read_text()}
+    assert with_examples - {"docs/extending.md"} == set(EXAMPLES)
 
 
 def test_the_guide_has_a_verdict_for_every_promise():
@@ -85,7 +92,8 @@ def test_a_table_holds_what_is_stored(name, mark, benchmarks):
 
 
 def test_every_table_stands_where_it_belongs(benchmarks):
-    places = {(path.name, mark) for mark, table in benchmarks("tables").TABLES.items() for path in table.documents}
+    tables = benchmarks("tables").TABLES
+    places = {(str(path.relative_to(ROOT)), mark) for mark, table in tables.items() for path in table.documents}
     assert places == set(MARKED) and len(MARKED) == len(places)
 
 
@@ -107,7 +115,7 @@ def test_between_marks_and_nowhere_else(benchmarks):
 
 
 def test_the_comparison_draws_the_stored_medians_in_one_colour_a_method():
-    """docs/compare.png and notebook 06."""
+    """docs/compare.png and notebook 07."""
     runs = json.loads((ROOT / "benchmarks" / "compare.json").read_text())["runs"]
     figure = plot_equal_work(runs, ["network"])
     ends = [entry["points"][-1] for entry in runs["CMA-ES, network"].values()]
@@ -118,3 +126,40 @@ def test_the_comparison_draws_the_stored_medians_in_one_colour_a_method():
         last_x, last_y = lines["CMA-ES"].get_xdata()[-1], lines["CMA-ES"].get_ydata()[-1]
         assert last_y == pytest.approx(y) and (x is None or last_x == pytest.approx(x))
     assert len(plot_equal_work(runs).axes) == 6
+
+
+def test_the_comparison_at_equal_work_says_what_notebook_07_reads_from_it():
+    runs = json.loads((ROOT / "benchmarks" / "compare.json").read_text())["runs"]
+
+    def of(kind):
+        return {
+            name.removesuffix(kind): [seed["points"] for seed in seeds.values()]
+            for name, seeds in runs.items()
+            if name.endswith(kind)
+        }
+
+    points = of(", network")
+    final = {method: np.array([seed[-1]["utility"] for seed in seeds]) for method, seeds in points.items()}
+    lower = {method: np.array([that_counts(seed[-1]) for seed in seeds]) for method, seeds in points.items()}
+    change = max(abs(seed[-1]["utility"] - seed[-1]["utility_refined"]) for seed in points["recipe"])
+    assert change < 0.02 and final["recipe"].min() > 0.70 and np.median(final["recipe"]) > 0.75
+    recipe = np.median(lower.pop("recipe"))
+    with_hindsight = [np.median([max(map(that_counts, seed)) for seed in points[method]]) for method in lower]
+    assert max(with_hindsight) < recipe - 0.005, "not even at the best checkpoint"
+    assert max(np.median(u) for u in lower.values()) < recipe - 0.01
+    assert np.mean(np.concatenate(list(lower.values())) > recipe) < 0.1
+    assert np.median(final["CMA-ES"]) > np.median(lower["CMA-ES"]) + 0.02, "at dt alone it looks better than it is"
+
+    last = {method: [seed[-1] for seed in seeds] for method, seeds in of(", table").items()}
+    finest = {m: np.median([point["utility_40"] for point in last[m]]) for m in ("recipe", "evolution, two dt")}
+    counts = {m: np.median([that_counts(point) for point in seeds]) for m, seeds in last.items()}
+    assert counts["recipe"] > max(u for method, u in counts.items() if method not in finest) + 0.02
+    assert finest["recipe"] > max(0.75, finest["evolution, two dt"] + 0.03)
+
+
+def test_rules_that_make_one_pattern_pass_two_patterns():
+    found = json.loads((ROOT / "benchmarks" / "symmetry.json").read_text())
+    assert len(found) == 5
+    for entry in found.values():
+        assert entry["pattern"] in ("0110110", "1001001")
+        assert min(entry["utility"][:3]) > 6 / 7 and entry["utility_long"] > 0.93

@@ -67,8 +67,9 @@ def beginning():
 
 
 def _pytest(folder: Path, *arguments) -> subprocess.CompletedProcess:
+    (folder / "conftest.py").write_text("import notebook_numbers\n\nnotebook_numbers.install()\n")  # as in conftest.py
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *map(str, arguments)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parent)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -90,6 +91,22 @@ def test_a_changed_stored_number_fails(beginning, tmp_path):
     assert output.text != text
     outcome = _nbval(beginning, tmp_path)
     assert outcome.returncode == 1 and "0.6" in outcome.stdout, outcome.stdout
+
+
+def test_another_last_digit_passes(beginning, tmp_path):
+    output = next(output for cell in beginning.cells if cell.cell_type == "code" for output in cell.outputs)
+    text = output.text
+    output.text = re.sub(r"0\.5", "0.50003", text, count=1)
+    assert output.text != text
+    outcome = _nbval(beginning, tmp_path)
+    assert outcome.returncode == 0, outcome.stdout
+
+
+def test_a_finding_that_does_not_hold_fails():
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    output = next(o for c in notebook.cells for o in c.get("outputs", []) if "✓" in o.get("text", ""))
+    output.text = output.text.replace("✓", "✗", 1)
+    assert any("does not hold" in problem for problem in problems(notebook))
 
 
 def test_a_notebook_stripped_of_its_outputs_fails():

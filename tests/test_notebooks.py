@@ -15,7 +15,8 @@ NAMES = [
     "03RegulatoryNetwork",
     "04EvolutionStrategy",
     "05Backpropagation",
-    "06GradientEstimators",
+    "06ScoreGradients",
+    "07TheBestRule",
 ]
 GUIDE_NAMES = (
     "N_CELLS",

@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import itertools
 import random
+import re
 import threading
 import time
 
 import ipywidgets
 import jax
+import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -25,6 +27,7 @@ from lateral.widgets import (
     UtilityExplorer,
     slider,
 )
+from lateral.widgets.studio import NETWORKS
 
 EXPLORERS = {app.__name__: app for app in (DynamicsExplorer, UtilityExplorer, RuleExplorer, Comparison)}
 SMALL = lateral.Model(n_cells=4, n_steps=30, dt=0.05)
@@ -140,6 +143,79 @@ def test_rejects_a_value_outside_the_slider():
         slider(0.0, 2.0, 1.0, log=True)
 
 
+MISTAKES = {
+    "a name that is none": (
+        lambda: DynamicsExplorer(noise=0.3),
+        "DynamicsExplorer has no setting 'noise': choose among noise_strength, n_cells, duration, boundary, strength, "
+        "steepness, seed",
+    ),
+    "one of another app": (
+        lambda: UtilityExplorer(n_cells=5),
+        "UtilityExplorer has no setting 'n_cells': choose among",
+    ),
+    "too many cells": (lambda: RuleExplorer(n_cells=50), "n_cells must be a number between 2 and 30, got 50"),
+    "a text": (
+        lambda: Comparison(noise_strength="0.3"),
+        "noise_strength must be a number between 0.0 and 1.0, got '0.3'",
+    ),
+    "ends that are none": (
+        lambda: DynamicsExplorer(boundary="open"),
+        "boundary must be among free, ring, pinned, got 'open'",
+    ),
+    "a seed": (lambda: DynamicsExplorer(seed=-1), "seed must be a whole number from 0 to 999,999, got -1"),
+    "a rule for a dict": (lambda: RuleExplorer(np.tanh), 'rules must be a dict of rules by name, such as {"mine": f}'),
+    "a rule for a dict, compared": (lambda: Comparison(np.tanh), "rules must be a dict of rules by name"),
+    "no rule": (lambda: DynamicsExplorer(rule=3.0), "rule"),
+    "a rule and a steepness": (lambda: DynamicsExplorer(np.tanh, steepness=3.0), "strength and steepness are those of"),
+    "replicates": (lambda: TrainingStudio(n_replicates=7), "n_replicates must be among 50, 128, 256, 512, 1024, got 7"),
+    "no figure": (
+        lambda: Explorer(lambda x: "text", x=slider(0, 2, 1)),
+        "draw must return a figure of matplotlib, got str",
+    ),
+}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_names_the_setting_and_what_would_be_right(mistake, float32):
+    make, said = MISTAKES[mistake]
+    with pytest.raises((ValueError, TypeError), match=re.escape(said)):
+        make()
+
+
+def test_a_control_is_not_replaced_by_a_number():
+    app = Explorer(_line, slope=slider(0.0, 2.0, 1.0))
+    with pytest.raises(AttributeError, match=re.escape("write app.slope.value = 0.5")):
+        app.slope = 0.5
+    app.slope.value = 0.5
+    assert app.n_drawn == 2
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(float32):
+    app = DynamicsExplorer(n_cells=np.int64(5), seed=np.int32(2))
+    assert isinstance(app.n_cells, ipywidgets.IntSlider) and app.last["alternation"] >= 0.0
+
+
+def test_any_rule_takes_the_place_of_the_tanh(float32):
+    app = DynamicsExplorer(lambda s: np.where(s < 0.5, 5.0, -5.0))
+    assert "steepness" not in app.controls and "strength" not in app.controls
+    steep = DynamicsExplorer(strength=5.0, steepness=20.0)
+    assert app.last["alternation"] == pytest.approx(steep.last["alternation"], abs=0.05)
+    app.noise_strength.value = 0.3
+    assert app.error is None and app.n_drawn == 2
+
+
+def test_any_figure_of_matplotlib_is_shown_and_saved(tmp_path):
+    def draw(slope):
+        figure = matplotlib.figure.Figure()
+        figure.subplots().plot([0, 1], [0, slope], label="y")
+        return figure
+
+    app = Explorer(draw, slope=slider(0.0, 2.0, 1.0))
+    assert app.error is None and _shown(app).startswith(b"\x89PNG")
+    assert [path.name for path in app.export(tmp_path / "a.csv")] == ["a_panel_1.csv"]
+
+
 # --- the family
 
 
@@ -210,7 +286,7 @@ def test_the_save_button_never_overwrites(tmp_path, monkeypatch, float32):
     _, button, saved = _save_row(app)
     button.click()
     button.click()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["Explorer-1.png", "Explorer-2.png"]
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == ["Explorer-1.png", "Explorer-2.png"]
     monkeypatch.setattr(app, "figure", None)
     button.click()
     assert "no picture to save" in saved.value
@@ -339,7 +415,7 @@ def test_rejects_rules_that_are_not_there():
         TrainingStudio(network="forest")
     with pytest.raises(ValueError, match=r"method must be one of .* got 'luck'"):
         TrainingStudio(method="luck")
-    with pytest.raises(ValueError, match="got 'stripes'"):
+    with pytest.raises(ValueError, match="no setting 'stripes'"):
         UtilityExplorer(stripes=1.0)
 
 
@@ -443,6 +519,37 @@ def test_learning_rate_and_noise_take_effect_while_it_trains_and_compile_nothing
     assert rates[0] == pytest.approx(0.3) and rates[-1] == pytest.approx(0.01)
     assert np.flatnonzero(np.diff(rates))[0] <= steered_at + 32, "in the next chunk"
     assert float(studio.runs[-1].model.noise_strength) == pytest.approx(0.3)
+    assert (studio.last["fresh_noise_strength"], studio.last["start_noise_strength"]) == pytest.approx((0.3, 0.1))
+    at_start = lateral.evaluate(
+        studio.runs[-1].regulatory_function, studio.runs[-1].model.changed(noise_strength=0.1), key=jax.random.key(3)
+    )
+    assert studio.last["start_noise_utility"] == pytest.approx(at_start.utility, abs=0.05)
+    assert "fresh replicates at noise 0.3" in studio.text and "at the noise of the start, 0.1" in studio.text
+
+
+def test_before_the_first_run_a_random_rule_is_shown(studio):
+    assert studio.figure.axes[0].get_title() == "Training: press Start"
+    f = lateral.RegulatoryFunction(NETWORKS["bumps"], None)
+    for seed in (0, 3):
+        studio.seed.value = seed
+        params = f.network.init(jax.random.key(seed))
+        means = np.linspace(0.0, 1.0, 201)
+        expected = dataclasses.replace(f, params=params)(means)
+        drawn = [line.get_ydata() for line in studio.figure.axes[1].lines if len(line.get_ydata()) == 201]
+        assert any(np.allclose(y, expected, atol=1e-4) for y in drawn)
+    assert studio.figure.axes[3].images[0].get_array().shape == (40, 4)
+
+
+def test_the_panel_below_shows_what_the_method_has(studio):
+    panel = studio.figure.axes[2]
+    for method, title, scale in (("score", "Gradient norm", "log"), ("evolution", "Mean of the population", "linear")):
+        studio.method.value = method
+        studio.start()
+        studio.join(120)
+        assert panel.get_title().startswith(title) and panel.get_yscale() == scale
+    drawn = [line for line in panel.lines if len(line.get_xdata())]
+    (mean,) = drawn  # the norm of the run before has no place here
+    np.testing.assert_allclose(mean.get_ydata(), studio.runs[-1].history["mean_objective"], rtol=1e-6)
 
 
 def test_pause_holds_and_start_goes_on(studio):
@@ -520,7 +627,7 @@ def test_reset_forgets_a_run_that_was_stopped_before_too(studio):
     studio.reset()
     assert first.join(120) and second.join(120)
     assert len(studio.runs) == 0 and studio.state == "ready" and studio.job is None
-    assert not any(ax.images for ax in studio.figure.axes), "no fates"
+    assert "A random rule" in studio.figure.axes[3].get_title() and "epoch" not in studio.last
 
 
 def test_a_new_run_does_not_show_the_numbers_of_the_last(studio):
@@ -571,7 +678,7 @@ def test_a_run_is_saved_and_its_data_too(studio, tmp_path, monkeypatch):
     studio.start()
     studio.join(120)
     studio.save_button.click()
-    run = lateral.load_run("run-1.npz")
+    run = lateral.load_run("exports/run-1.npz")
     np.testing.assert_array_equal(run.history["utility"], studio.runs[0].history["utility"])
     names = [path.name for path in studio.export("run.csv")]
     assert names == ["run_history.csv", "run_rule.csv", "run_fates.csv"]

@@ -1,4 +1,4 @@
-"""Draw the figures of README.md: docs/overview.png from a training run of a few seconds, docs/studio.png from two.
+"""Draw docs/overview.png (README.md) from a training run of a few seconds and docs/studio.png (docs/apps.md) from two.
 
 python tools/readme_figure.py
 """

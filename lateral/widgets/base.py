@@ -9,6 +9,7 @@ import gc
 import html
 import io
 import math
+import numbers
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ipywidgets
+import matplotlib.figure
 import numpy as np
 from IPython.display import HTML, display
 
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 FORMATS = ("png", "svg", "pdf", "csv")
+EXPORTS = Path("exports")  # in the folder of the notebook; git ignores it
 MAX_SEED = 999_999
 LABEL = {"description_width": "175px"}
 # Stands beside each app, outside of it: what is inside is gone when the kernel is.
@@ -73,33 +76,47 @@ def error_text(error: BaseException) -> str:
     return f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
 
 
-def slider(low: float, high: float, value: float, step: float | None = None, *, log: bool = False, label: str = ""):
+def slider(
+    low: float,
+    high: float,
+    value: float,
+    step: float | None = None,
+    *,
+    log: bool = False,
+    label: str = "",
+    name: str = "value",
+):
     """A slider for a whole or a real number; `log=True` moves in powers of ten between `low` and `high`.
 
-    It reports a new value when it is released, not on the way.
+    It reports a new value when it is released, not on the way. An error calls the value by `name`.
     """
     common = {"continuous_update": False, "description": label, "style": LABEL}
-    if not low <= value <= high:
-        raise ValueError(f"value must lie between low = {low} and high = {high}, got {value}")
+    if not isinstance(value, numbers.Real) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number between {low} and {high}, got {value!r}")
     if log:
         if low <= 0:
             raise ValueError(f"a logarithmic slider needs low > 0, got {low}")
         exponents = {"min": math.log10(low), "max": math.log10(high), "step": step or 0.25}
         return ipywidgets.FloatLogSlider(value=value, base=10, readout_format=".2g", **exponents, **common)
-    if all(isinstance(number, int) for number in (low, high, value)):
-        return ipywidgets.IntSlider(value=value, min=low, max=high, step=step or 1, **common)
+    if all(isinstance(number, numbers.Integral) for number in (low, high, value)):
+        return ipywidgets.IntSlider(value=int(value), min=low, max=high, step=step or 1, **common)
     step = step or (high - low) / 20
     return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, readout_format=".3g", **common)
 
 
-def choice(options: Sequence, value=None, *, label: str = ""):
-    """A list to choose from, of values or of pairs (name, value)."""
-    value = value if value is not None else options[0][1] if isinstance(options[0], tuple) else options[0]
+def choice(options: Sequence, value=None, *, label: str = "", name: str = "value"):
+    """A list to choose from, of values or of pairs (name, value). An error calls the value by `name`."""
+    values = [option[1] if isinstance(option, tuple) else option for option in options]
+    value = values[0] if value is None else value
+    if value not in values:
+        raise ValueError(f"{name} must be among {', '.join(map(str, values))}, got {value!r}")
     return ipywidgets.Dropdown(options=options, value=value, description=label, style=LABEL)
 
 
 def seed_field(value: int = 0):
     """A field for the seed of all random numbers, from 0 to 999,999."""
+    if not isinstance(value, numbers.Integral) or not 0 <= value <= MAX_SEED:
+        raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED:,}, got {value!r}")
     return ipywidgets.BoundedIntText(value=value, min=0, max=MAX_SEED, description="seed", style=LABEL)
 
 
@@ -147,6 +164,11 @@ class App(ipywidgets.VBox):
         row = ipywidgets.HBox(list(buttons), layout={"flex_flow": "row wrap"})
         footer = ipywidgets.HBox([self._format, self._save, self._saved], layout={"flex_flow": "row wrap"})
         super().__init__([grid, row, self._image, self._line, footer])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value is not self.__dict__.get("controls", {}).get(name, value):
+            raise AttributeError(f"{name} is a control of this app: write app.{name}.value = {value!r}")
+        super().__setattr__(name, value)
 
     def export(self, path: str | os.PathLike) -> list[Path]:
         """Save the picture (`.png`, `.svg`, `.pdf`), or its data (`.csv`): a file for each table, `NAME_TABLE.csv`.
@@ -203,15 +225,16 @@ class App(ipywidgets.VBox):
         self.controls["seed"].value = (self.controls["seed"].value + 1) % (MAX_SEED + 1)
 
     def _save_next(self, save: Callable, stem: str, ending: str) -> None:
-        """Let `save` write `STEM-NUMBER.ENDING` with the first number that is free, for a button that overwrites none.
+        """Let `save` write `exports/STEM-NUMBER.ENDING` with the first number that is free: a button overwrites none.
 
         What `save` returns, a path or a list of them, shows beside the button; so does an error.
         """
         number = 1
-        while any(Path().glob(f"{stem}-{number}[._]*")):
+        while any(EXPORTS.glob(f"{stem}-{number}[._]*")):
             number += 1
         try:
-            written = save(f"{stem}-{number}.{ending}")
+            EXPORTS.mkdir(exist_ok=True)
+            written = save(EXPORTS / f"{stem}-{number}.{ending}")
         except Exception as error:  # a button has no caller to raise to
             self._saved.value = error_text(error)
         else:
@@ -239,7 +262,7 @@ class Explorer(App):
     """Controls above a picture that answers them.
 
     Args:
-        draw: from values of the controls, by name, to a `Picture`, a `Figure` or a pair (figure, text).
+        draw: from values of the controls, by name, to a `Picture`, any figure of matplotlib or a pair (figure, text).
         sizes: names of controls of which a new value compiles; the line below the picture says so meanwhile.
         **controls: for instance made by `slider`.
 
@@ -266,7 +289,8 @@ class Explorer(App):
             try:
                 with _without_garbage_collection():
                     result = self._draw(**values)
-                    self._show(Picture(*result) if isinstance(result, tuple) else Picture(result))
+                    picture = Picture(*result) if isinstance(result, tuple) else Picture(result)
+                    self._show(picture._replace(figure=_ours(picture.figure)))
             except Exception as error:  # shown where the user looks; a callback has no caller to raise to
                 self._fail(error)
             else:
@@ -296,6 +320,15 @@ def explore(draw: Callable, **controls) -> Explorer:
     app = Explorer(draw, **controls)
     display(app)
     return app
+
+
+def _ours(figure: matplotlib.figure.Figure) -> Figure:
+    """Any figure of matplotlib as one that shows and saves itself; ours has only methods beside its own."""
+    if not isinstance(figure, matplotlib.figure.Figure):
+        raise ValueError(f"draw must return a figure of matplotlib, got {type(figure).__name__}")
+    if not isinstance(figure, Figure):
+        figure.__class__ = Figure
+    return figure
 
 
 def _write_table(path: Path, columns: Mapping[str, Sequence]) -> Path:

@@ -46,6 +46,14 @@ class View:
         rates, initial, fates = _snapshot(model, params, session.initial_params, means, jax.random.key(1))
         return cls(session.algorithm.unit, history, means, *(np.asarray(x) for x in (rates, initial, fates)))
 
+    @classmethod
+    def before(cls, model: lateral.Model, unit: str, seed: int) -> "View":
+        """A random network before any training."""
+        params, means = model.network.init(jax.random.key(seed)), np.linspace(0.0, 1.0, 201)
+        model = dataclasses.replace(model, noise_strength=np.float32(model.noise_strength), n_replicates=40)
+        rates, initial, fates = _snapshot(model, params, params, means, jax.random.key(1))
+        return cls(unit, {}, means, *(np.asarray(x) for x in (rates, initial, fates)))
+
     def numbers(self) -> dict[str, Any]:
         """The last entry of each column of the history, by name, and what was found."""
         if not self.history:
@@ -88,8 +96,7 @@ class Canvas:
         titles = [ax.set_title("title", fontsize=10, y=1.02) for ax in axes.flat]
         self._title_of = dict(zip(("curve", "rule", "norm", "fates"), titles, strict=True))
         self._add_curves()
-        self._moving = [self._utility, self._alternation, self._gradient, self._initial, self._learned,
-                        self._no_gradient, *titles]  # fmt: skip
+        self._moving = [self._utility, self._alternation, self._lower, self._initial, self._learned, *titles]
         self._picture, self._faint, self._marks = None, [], []
         self._pixels, self._drawn_for = None, None
         self.figure.draw_without_rendering()
@@ -101,7 +108,7 @@ class Canvas:
         (self._utility,) = self._curve.plot([], [], color=colours[0], label="U of its own replicates")
         (self._alternation,) = self._curve.plot([], [], color=colours[4], ls=":", label="alternation")
         self._curve.plot([], [], color="0.75", label="earlier runs")
-        (self._gradient,) = self._norm.plot([], [], color=colours[1])
+        (self._lower,) = self._norm.plot([], [], color=colours[1])
         means = np.linspace(0.0, 1.0, 201)
         self._rule.axhline(0.0, color="grey", lw=0.8, ls=":")
         self._rule.plot(means, lateral.TanhInhibition()(means), color=colours[6], ls="--", lw=1, label="tanh target")
@@ -109,13 +116,12 @@ class Canvas:
         (self._learned,) = self._rule.plot([], [], color=colours[0], lw=2, label="learned")
         self._curve.legend(loc="lower right", fontsize=8)
         self._rule.legend(loc="upper right", fontsize=8)
-        self._no_gradient = self._norm.text(0.5, 0.5, "", ha="center", transform=self._norm.transAxes, color="dimgrey")
 
-    def draw(self, view: View | None, earlier: list) -> bytes:
-        """PNG of a training, None for none yet, before the runs of old."""
+    def draw(self, view: View, earlier: list) -> bytes:
+        """PNG of a training, before the runs of old."""
         self._update(view)
         limit = self._limit(view, earlier)
-        fixed = (limit, tuple(map(id, earlier)), None if view is None else view.fates.shape)
+        fixed = (limit, tuple(map(id, earlier)), view.fates.shape, view.unit)
         if fixed != self._drawn_for:
             self._draw_fixed(view, earlier, limit)
             self._drawn_for = fixed
@@ -125,25 +131,29 @@ class Canvas:
             artist.draw(renderer)
         return plotting.png_of(self._agg, compress_level=1)
 
-    def _update(self, view: View | None) -> None:
-        history = {} if view is None else view.history
+    def _update(self, view: View) -> None:
+        history = view.history
         n_epochs = len(history.get("utility", ()))
         epochs = np.arange(1, n_epochs + 1)
         self._utility.set_data(epochs, history.get("utility", []))
         self._alternation.set_data(epochs, history.get("alternation", []))
-        norms = history.get("gradient_norm", [])
-        self._gradient.set_data(epochs[: len(norms)], np.clip(norms, *NORMS))
-        self._no_gradient.set_text("evolution needs no gradient" if n_epochs and not norms else "")
-        for line, rates in ((self._initial, "initial_rates"), (self._learned, "rates")):
-            line.set_data(([], []) if view is None else (view.neighbour_means, getattr(view, rates)))
-        self._title_of["norm"].set_text(f"Gradient norm {norms[-1]:.2g}" if norms else "Gradient norm")
+        lower = _lower_panel(history)
+        self._lower.set_data(epochs[: len(lower)], lower)
+        self._initial.set_data(view.neighbour_means, view.initial_rates)
+        self._learned.set_data((view.neighbour_means, view.rates) if n_epochs else ([], []))
+        if view.unit == "generation":
+            title = f"Mean of the population: {lower[-1]:.3f}" if len(lower) else "Mean of the population"
+        else:
+            title = f"Gradient norm {history['gradient_norm'][-1]:.2g}" if len(lower) else "Gradient norm"
+        self._title_of["norm"].set_text(title)
         self._title_of["rule"].set_text("The rule")
         for mark in self._marks:
             mark.remove()
         self._marks = [self._curve.axvline(epoch, color="grey", lw=0.8, ls=":") for epoch in _changes(history)]
         if not n_epochs:
             self._title_of["curve"].set_text("Training: press Start")
-            self._title_of["fates"].set_text("Fates of 40 tissues")
+            unequal = np.mean(view.fates[:, 1:] != view.fates[:, :-1])
+            self._title_of["fates"].set_text(f"A random rule: alternation {unequal:.2f}")
         else:
             numbers = view.numbers()
             found = {"pattern": "patterns", "consensus": "CONSENSUS, no pattern", "nothing": "nothing yet"}
@@ -151,39 +161,51 @@ class Canvas:
             score = f"{name_of_score(view.unit)} = {numbers['utility']:.3f}"
             self._title_of["curve"].set_text(f"{score} at {view.unit} {n_epochs}{moved}")
             self._title_of["fates"].set_text(f"Alternation {numbers['alternation']:.2f}: {found[numbers['found']]}")
-        if view is not None and self._picture is not None and self._picture.get_array().shape == view.fates.shape:
+        if self._picture is not None and self._picture.get_array().shape == view.fates.shape:
             self._picture.set_data(view.fates)
 
     @staticmethod
-    def _limit(view: View | None, earlier: list) -> int:
+    def _limit(view: View, earlier: list) -> int:
         """End of the axis of epochs: doubles, so that the axes rarely move."""
         lengths = [len(run.history["utility"]) for run in earlier]
-        longest = max([50, *lengths, len(view.history.get("utility", ())) if view is not None else 0])
+        longest = max([50, *lengths, len(view.history.get("utility", ()))])
         return int(50 * 2 ** np.ceil(np.log2(longest / 50)))
 
-    def _draw_fixed(self, view: View | None, earlier: list, limit: int) -> None:
+    def _draw_fixed(self, view: View, earlier: list, limit: int) -> None:
+        evolves = view.unit == "generation"
+        if evolves:
+            self._norm.set(ylabel="objective (bits per cell)", yscale="linear", ylim=(-0.05, 1.05))
+        else:
+            self._norm.set(ylabel="gradient norm", yscale="log", ylim=NORMS)
         for line in self._faint:
             line.remove()
         self._faint = []
+        n_cells = view.fates.shape[1]
+        best = 1.0 - 1.0 / n_cells  # two perfect patterns, one bit for all cells
+        self._faint.append(self._curve.axhline(best, color="grey", lw=0.8, ls="--", zorder=1))
+        self._faint.append(self._curve.annotate(
+            f"two patterns: {best:.3f}", (0.02, best), xycoords=("axes fraction", "data"), xytext=(0, 2),
+            textcoords="offset points", fontsize=8, color="dimgrey",
+        ))  # fmt: skip
         for run in earlier:
             epochs = np.arange(1, len(run.history["utility"]) + 1)
             means = jnp.linspace(0.0, 1.0, 101)
             style = {"color": "0.75", "lw": 0.9, "zorder": 1}
             self._faint += self._curve.plot(epochs, run.history["utility"], **style)
             self._faint += self._rule.plot(means, rates_of(run.regulatory_function, means), **style)
-            if "gradient_norm" in run.history:
-                self._faint += self._norm.plot(epochs, np.clip(run.history["gradient_norm"], *NORMS), **style)
+            if ("gradient_norm" in run.history) != evolves:
+                lower = _lower_panel(run.history)
+                self._faint += self._norm.plot(epochs[: len(lower)], lower, **style)
         for ax in (self._curve, self._norm):
             ax.set_xlim(0, limit)
         if self._picture is not None:
             self._picture.remove()
             self._picture = None
-        if view is not None:
-            n_shown, n_cells = view.fates.shape
-            self._picture = self._fates.imshow(
-                view.fates, aspect="auto", interpolation="nearest", cmap=plotting.FATE_COLOURS, vmin=0, vmax=1,
-                extent=(0.5, n_cells + 0.5, n_shown + 0.5, 0.5),
-            )  # fmt: skip
+        n_shown, n_cells = view.fates.shape
+        self._picture = self._fates.imshow(
+            view.fates, aspect="auto", interpolation="nearest", cmap=plotting.FATE_COLOURS, vmin=0, vmax=1,
+            extent=(0.5, n_cells + 0.5, n_shown + 0.5, 0.5),
+        )  # fmt: skip
         moving = self._moving + self._marks + ([self._picture] if self._picture is not None else [])
         for artist in moving:
             artist.set_visible(False)
@@ -191,6 +213,13 @@ class Canvas:
         self._pixels = self._agg.copy_from_bbox(self.figure.bbox)
         for artist in moving:
             artist.set_visible(True)
+
+
+def _lower_panel(history) -> np.ndarray:
+    """The gradient norm of each epoch, or the mean objective of each generation: evolution has no gradient."""
+    if "gradient_norm" in history:
+        return np.clip(history["gradient_norm"], *NORMS)
+    return np.asarray(history.get("mean_objective", []))
 
 
 def _changes(history: dict[str, list[float]]) -> np.ndarray:

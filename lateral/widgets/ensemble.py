@@ -52,17 +52,18 @@ class UtilityExplorer(Explorer):
         names = (*self.PATTERNS, "scrambled")
         weights = {"alternating": 1.0, "mirrored": 0.4} | weights
         if unknown := weights.keys() - set(names):
-            raise ValueError(f"weights must be among {', '.join(names)}, got {sorted(unknown)[0]!r}")
-        labels = {name: "weight of " + "".join(map(str, pattern)) for name, pattern in self.PATTERNS.items()}
+            settings = (*names, "flips", "n_replicates", "soft_width", "bandwidth", "seed")
+            raise ValueError(f"UtilityExplorer has no setting {min(unknown)!r}: choose among {', '.join(settings)}")
+        labels = {name: "weight of " + "".join("□■"[z] for z in pattern) for name, pattern in self.PATTERNS.items()}
         labels["scrambled"] = "weight of fair coins"
         super().__init__(
             self._picture,
             sizes=("n_replicates",),
-            **{name: slider(0.0, 1.0, weights.get(name, 0.0), 0.05, label=labels[name]) for name in names},
-            flips=slider(0.0, 0.5, flips, 0.01, label="flips (chance per cell)"),
-            soft_width=slider(0.01, 1.0, soft_width, log=True, label="width of soft fates (state)"),
-            bandwidth=slider(0.01, 1.0, bandwidth, log=True, label="bandwidth (state)"),
-            n_replicates=choice(self.SIZES, n_replicates, label="replicates R"),
+            **{name: slider(0.0, 1.0, weights.get(name, 0.0), 0.05, label=labels[name], name=name) for name in names},
+            flips=slider(0.0, 0.5, flips, 0.01, label="flips (chance per cell)", name="flips"),
+            soft_width=slider(0.01, 1.0, soft_width, log=True, label="width of soft fates (state)", name="soft_width"),
+            bandwidth=slider(0.01, 1.0, bandwidth, log=True, label="bandwidth (state)", name="bandwidth"),
+            n_replicates=choice(self.SIZES, n_replicates, label="replicates R", name="n_replicates"),
             seed=seed_field(seed),
         )
 

@@ -1,6 +1,7 @@
 """Explorers of a tissue: one rule, two rules side by side, and what `rule` and `ensemble` share with them."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -34,14 +35,27 @@ MAX_DURATION = 20.0
 N_REPLICATES = 500
 
 
-def tissue_controls(*, noise_strength=0.1, n_cells=7, duration=10.0, boundary="free") -> dict[str, ipywidgets.Widget]:
-    """The controls that all explorers of a tissue share, in their order."""
+TISSUE = {"noise_strength": 0.1, "n_cells": 7, "duration": 10.0, "boundary": "free"}
+
+
+def tissue_controls(app: str, others: Sequence[str], start: Mapping[str, Any]) -> dict[str, ipywidgets.Widget]:
+    """The controls that all explorers of a tissue share, in their order.
+
+    Args:
+        app: the name of the explorer, for errors.
+        others: the names of its other settings.
+        start: the initial values that were given.
+    """
+    if unknown := start.keys() - TISSUE.keys():
+        raise ValueError(f"{app} has no setting {min(unknown)!r}: choose among {', '.join((*TISSUE, *others))}")
+    value = TISSUE | dict(start)
+    ends = [(f"{name} ends" if name != "ring" else name, name) for name in BOUNDARIES]
     return {
-        "noise_strength": slider(0.0, 1.0, noise_strength, 0.02, label="noise σ (state / √time)"),
-        "n_cells": slider(2, 30, n_cells, label="number of cells"),
-        "duration": slider(0.4, MAX_DURATION, duration, 0.4, label="duration T (1 / rate)"),
-        "boundary": choice([(f"{name} ends" if name != "ring" else name, name) for name in BOUNDARIES], boundary,
-                           label="ends of the row"),
+        "noise_strength": slider(0.0, 1.0, value["noise_strength"], 0.02, label="noise σ (state / √time)",
+                                 name="noise_strength"),
+        "n_cells": slider(2, 30, value["n_cells"], label="number of cells", name="n_cells"),
+        "duration": slider(0.4, MAX_DURATION, value["duration"], 0.4, label="duration T (1 / rate)", name="duration"),
+        "boundary": choice(ends, value["boundary"], label="ends of the row", name="boundary"),
     }  # fmt: skip
 
 
@@ -95,6 +109,8 @@ def draw_outcome(fates, estimate: UtilityEstimate) -> tuple[plotting.Figure, Any
 
 def tabulated(rules: Mapping[str, Callable]) -> dict[str, lateral.Table]:
     """All rules as tables of the same size, so that one compilation serves all."""
+    if not isinstance(rules, Mapping):
+        raise ValueError(f'rules must be a dict of rules by name, such as {{"mine": f}}, got {type(rules).__name__}')
     if not rules:
         raise ValueError("rules must hold at least one rule")
     return {name: lateral.tabulate(check_callable(f"rules[{name!r}]", rule)) for name, rule in rules.items()}
@@ -106,27 +122,40 @@ def _space_time_table(states) -> dict[str, Any]:
 
 
 class DynamicsExplorer(Explorer):
-    """A tissue under lateral inhibition `f = -strength tanh(steepness (s̄ - 1/2))` (notebook 01).
+    """A tissue under lateral inhibition `f = -strength tanh(steepness (s̄ - 1/2))`, or any other rule (notebook 01).
 
     The picture: one tissue over time, the final fates of 40, and U of 500 with its standard error.
 
     Args:
+        rule: a function of neighbour means that takes the place of the tanh and of its two sliders.
         **start: initial values of controls: `noise_strength`, `n_cells`, `duration`, `boundary`, `strength`,
             `steepness`, `seed`.
     """
 
-    def __init__(self, *, strength: float = 1.0, steepness: float = 5.0, seed: int = 0, **start):
-        super().__init__(
-            self._picture,
-            sizes=("n_cells", "boundary"),
-            **tissue_controls(**start),
-            strength=slider(0.0, 5.0, strength, 0.1, label="strength (1 / time)"),
-            steepness=slider(0.5, 20.0, steepness, 0.5, label="steepness (1 / state)"),
-            seed=seed_field(seed),
-        )
+    def __init__(
+        self,
+        rule: Callable | None = None,
+        *,
+        strength: float | None = None,
+        steepness: float | None = None,
+        seed: int = 0,
+        **start,
+    ):
+        controls = tissue_controls(type(self).__name__, ("strength", "steepness", "seed"), start)
+        if rule is not None and (strength, steepness) != (None, None):
+            raise ValueError("strength and steepness are those of the tanh: leave them out beside a rule")
+        self._rule = None if rule is None else tabulated({"rule": rule})["rule"]
+        if rule is None:
+            strength, steepness = 1.0 if strength is None else strength, 5.0 if steepness is None else steepness
+            controls |= {
+                "strength": slider(0.0, 5.0, strength, 0.1, label="strength (1 / time)", name="strength"),
+                "steepness": slider(0.5, 20.0, steepness, 0.5, label="steepness (1 / state)", name="steepness"),
+            }
+        super().__init__(self._picture, sizes=("n_cells", "boundary"), **controls, seed=seed_field(seed))
 
-    def _picture(self, *, strength, steepness, **tissue) -> Picture:
-        states = simulate(lateral.TanhInhibition(slope=steepness, amplitude=strength), **tissue)
+    def _picture(self, *, strength=None, steepness=None, **tissue) -> Picture:
+        rule = lateral.TanhInhibition(slope=steepness, amplitude=strength) if self._rule is None else self._rule
+        states = simulate(rule, **tissue)
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])
         figure, left = draw_outcome(fates, estimate)
@@ -167,7 +196,7 @@ class Comparison(Explorer):
         super().__init__(
             self._picture,
             sizes=("n_cells", "boundary"),
-            **tissue_controls(**start),
+            **tissue_controls(type(self).__name__, ("left", "right", "seed"), start),
             left=choice(names, left or names[0], label="left"),
             right=choice(names, right or names[-1], label="right"),
             seed=seed_field(seed),
@@ -183,6 +212,10 @@ class Comparison(Explorer):
             plotting.plot_space_time(states[0], DT * EVERY, f"{name} (dark 0, bright 1)", ax=ax, with_scale=False)
             tables |= {f"{side}_states": _space_time_table(states[0]), f"{side}_fates": fates_table(fates)}
         plotting.plot_scores(estimates, "U, the same noise", tissue["n_cells"], ax=axes[2])
-        text = "<br>".join(f"{side}: {describe(estimate)}" for side, estimate in estimates.items())
+        lines = [f"{name}: {describe(e)}" for name, e in zip((left, right), estimates.values(), strict=True)]
         numbers = {f"{side}_{name}": value for side, e in estimates.items() for name, value in numbers_of(e).items()}
-        return Picture(figure, text, numbers, tables)
+        # An upper bound: the two share their noise.
+        error = math.hypot(numbers["left_utility_se"], numbers["right_utility_se"])
+        numbers |= {"difference": numbers["right_utility"] - numbers["left_utility"], "difference_se": error}
+        lines.append(f"{right} less {left}: {numbers['difference']:+.3f} ± {error:.3f} bits per cell")
+        return Picture(figure, "<br>".join(lines), numbers, tables)

@@ -45,8 +45,10 @@ class Job:
     Attributes:
         session: the `TrainingSession`, or None as long as it is not made.
         run: the `Run` that came out, or None as long as it trains.
-        measured: numbers of the run on fresh replicates: `fresh_utility`, its `fresh_utility_se`, and
-            `fresh_utility_refined`, the same at a quarter of the time step.
+        measured: numbers of the run on fresh replicates: `fresh_utility`, its `fresh_utility_se`,
+            `fresh_utility_refined`, the same at a quarter of the time step, and `fresh_noise_strength`, the noise of
+            all three; if another noise was set at the start, that and the utility there, `start_noise_strength` and
+            `start_noise_utility`.
         failure: the first error, or None.
         forgotten: nothing that comes out is wanted any more.
         over: is set when the run has ended and is measured.
@@ -175,11 +177,19 @@ class Job:
         model = dataclasses.replace(run.model, n_replicates=N_FRESH)
         f, key = lateral.tabulate(run.regulatory_function), jax.random.key(2**31 + 1)
         coarse, fine = fresh_estimates(f, model, key)
-        self.measured = {
+        measured = {
             "fresh_utility": coarse.utility.item(),
             "fresh_utility_se": coarse.utility_se.item(),
             "fresh_utility_refined": fine.utility.item(),
+            "fresh_noise_strength": float(model.noise_strength),
         }
+        at_start = float(self.model.noise_strength)
+        if (
+            at_start != measured["fresh_noise_strength"]
+        ):  # more noise may flatter: compare at the noise of the start too
+            estimate, _ = fresh_estimates(f, model.changed(noise_strength=at_start), key)
+            measured |= {"start_noise_strength": at_start, "start_noise_utility": estimate.utility.item()}
+        self.measured = measured
 
     def _draw(self) -> None:
         try:

@@ -54,7 +54,7 @@ class RuleExplorer(Explorer):
         **start,
     ):
         own = {"tanh target": lateral.TanhInhibition(), "dead band": lateral.DeadBand()}
-        self.rules = tabulated(own | dict(rules or {}))
+        self.rules = tabulated(own) | (tabulated(rules) if rules else {})
         names = [*self.rules, *self.RANDOM, self.DRAWN]
         if start_from not in names:
             raise ValueError(f"start_from must be among {', '.join(names)}, got {start_from!r}")
@@ -70,7 +70,7 @@ class RuleExplorer(Explorer):
         super().__init__(
             self._picture,
             sizes=("n_cells", "boundary"),
-            **tissue_controls(**start),
+            **tissue_controls(type(self).__name__, ("start_from", "seed"), start),
             start_from=choice(names, start_from, label="rule"),
             keep_odd=ipywidgets.Checkbox(value=True, description="f(1 - s̄) = -f(s̄)", indent=True),
             seed=seed_field(seed),

@@ -19,7 +19,7 @@ from lateral.model import Model, check_model
 from lateral.objective import OBJECTIVES
 from lateral.presets import MAX_RATE
 from lateral.readout import exact_relaxation
-from lateral.training.session import SESSION_METHODS
+from lateral.training.session import ALGORITHMS, SESSION_METHODS
 from lateral.widgets.base import App, Picture, choice, error_text, seed_field, slider
 from lateral.widgets.canvas import Canvas, View, name_of_score
 from lateral.widgets.job import N_FRESH, Job
@@ -68,7 +68,8 @@ class TrainingStudio(App):
         last: numbers of the latest picture: `state`, `epoch`, `utility` (of the epoch's replicates; of evolution that
             of the best network), `alternation`, `gradient_norm`, `found`; after the end also `fresh_utility`, its
             `fresh_utility_se`, and `fresh_utility_refined`, the same at a quarter of the time step, on 4,000 fresh
-            replicates.
+            replicates at `fresh_noise_strength`; and where the noise was turned, `start_noise_utility` at
+            `start_noise_strength`.
         state: `"ready"`, `"compiling"`, `"training"`, `"paused"`, `"finished"`, `"stopped"` or `"failed"`.
     """
 
@@ -102,13 +103,15 @@ class TrainingStudio(App):
         self.save_button = ipywidgets.Button(description="Save run", icon="save", tooltip="the latest run as .npz")
         rate = LEARNING_RATES[method] if learning_rate is None else learning_rate
         controls = {
-            "noise_strength": slider(0.02, 0.6, noise_strength, 0.02, label="noise σ (state / √time)"),
-            "objective": choice(tuple(OBJECTIVES), objective),
+            "noise_strength": slider(
+                0.02, 0.6, noise_strength, 0.02, label="noise σ (state / √time)", name="noise_strength"
+            ),
+            "objective": choice(tuple(OBJECTIVES), objective, name="objective"),
             "method": choice(SESSION_METHODS, method),
             "network": choice(tuple(NETWORKS), network),
-            "learning_rate": slider(1e-3, 1.0, rate, 0.05, log=True, label="learning rate"),
-            "n_replicates": choice((50, 128, 256, 512, 1024), n_replicates, label="replicates R"),
-            "n_epochs": slider(10, 1000, n_epochs, 10, label="epochs of a run"),
+            "learning_rate": slider(1e-3, 1.0, rate, 0.05, log=True, label="learning rate", name="learning_rate"),
+            "n_replicates": choice((50, 128, 256, 512, 1024), n_replicates, label="replicates R", name="n_replicates"),
+            "n_epochs": slider(10, 1000, n_epochs, 10, label="epochs of a run", name="n_epochs"),
             "seed": seed_field(seed),
         }
         super().__init__(controls, [*self.buttons.values(), self.save_button])
@@ -203,6 +206,18 @@ class TrainingStudio(App):
         for name in ("noise_strength", "learning_rate"):
             self.controls[name].observe(self._steer, names="value")
         self.controls["method"].observe(self._suit_the_rate, names="value")
+        for name in ("method", "network", "noise_strength", "seed"):
+            self.controls[name].observe(self._open, names="value")
+
+    def _open(self, _change=None) -> None:
+        """Before the first run the picture is that of a random rule."""
+        with self._lock:
+            if self.job is None:
+                self._paint(None)
+
+    def _before(self) -> View:
+        settings = self.values()
+        return View.before(self._model(settings), ALGORITHMS[settings["method"]]().unit, settings["seed"])
 
     def _model(self, settings: Mapping[str, Any]) -> Model:
         return dataclasses.replace(
@@ -249,7 +264,10 @@ class TrainingStudio(App):
     def _status(self) -> str:
         if self.error is not None:
             return error_text(self.error)
-        words = {"ready": "ready: Start trains from a random network", "compiling": "<i>compiling …</i>"}
+        words = {
+            "ready": "ready: Start trains from a random network",
+            "compiling": "<i>compiling, once, about 10 s …</i>",
+        }
         parts = [words.get(self.state, self.state)]
         if "epoch" in self.last and self.state != "ready":
             unit = self.job.session.algorithm.unit
@@ -260,8 +278,12 @@ class TrainingStudio(App):
         if "fresh_utility" in self.last:
             parts.append(
                 f"<b>U = {self.last['fresh_utility']:.3f} ± {self.last['fresh_utility_se']:.3f}</b> on {N_FRESH:,} "
-                f"fresh replicates, {self.last['fresh_utility_refined']:.3f} at dt/4"
+                f"fresh replicates at noise {self.last['fresh_noise_strength']:g}, "
+                f"{self.last['fresh_utility_refined']:.3f} at dt/4"
             )
+        if "start_noise_utility" in self.last:
+            utility, noise = self.last["start_noise_utility"], self.last["start_noise_strength"]
+            parts.append(f"{utility:.3f} at the noise of the start, {noise:g}")
         return "; ".join(parts)
 
     def _progressed(self, job: Job) -> None:
@@ -291,13 +313,13 @@ class TrainingStudio(App):
         if job is not self.job:
             return
         session = None if job is None else job.session
-        view = None if session is None else View.of(session)
+        view = self._before() if session is None else View.of(session)
         with self._lock:
             if job is not self.job:
                 return
             earlier = [run for run in self.runs if job is None or run is not job.run][-N_FAINT:]
             png = self._canvas.draw(view, earlier)
-            numbers, tables = ({}, {}) if view is None else (view.numbers(), view.tables())
+            numbers, tables = view.numbers(), view.tables()
             measured = job.measured if job is not None and job.over.is_set() else {}
             self.last = {"state": self.state} | numbers | measured
             self._show(Picture(self._canvas.figure, self._status(), self.last, tables), png)
