@@ -16,7 +16,7 @@ project = "lateral"
 author = copyright = PROJECT["authors"][0]["name"]
 release = version = version_of("lateral")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx-mathjax-offline"]
 root_doc = "docs/index"
 include_patterns = ["docs/**", "notebooks/*.ipynb", "BACKPROP_GUIDE.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = ["docs/conf.py"]
@@ -39,6 +39,7 @@ html_theme_options = {
     "use_download_button": True,
     "show_toc_level": 2,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # the sidebar has the search
 }
 if REPOSITORY:
     html_theme_options |= {
@@ -75,5 +76,14 @@ def _prose(line):
     return re.sub(r"``[^`]*``|\|", lambda found: r"\|" if found[0] == "|" else found[0], line)
 
 
+# What `jax.typing.ArrayLike` is made of says nothing to a reader.
+ARRAY_LIKE = re.compile(r"Array \| ndarray \| bool \| number \| bool \| int \| float \| complex(?: \| TypedNdArray)?")
+
+
+def shorter(app, what, name, obj, options, signature, returns):
+    return tuple(text and ARRAY_LIKE.sub("ArrayLike", text) for text in (signature, returns))
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon's 500
+    app.connect("autodoc-process-signature", shorter)
