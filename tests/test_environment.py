@@ -335,10 +335,10 @@ def test_make_test_fails_when_any_part_fails(make, checkout, broken):
     assert (make("test").returncode == 0) == (broken == "nothing")
 
 
-def test_ci_runs_the_test_command():
+def test_ci_runs_the_test_command_and_makes_the_book():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert script.read_text().splitlines()[-1] == "make test"
+    assert script.read_text().splitlines()[-2:] == ["make test", "make book"]
 
 
 # -- notebooks in place ----------------------------------------------------------------------------------------------

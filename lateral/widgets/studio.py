@@ -24,7 +24,7 @@ from lateral.widgets.base import App, Picture, choice, error_text, seed_field, s
 from lateral.widgets.canvas import Canvas, View, name_of_score
 from lateral.widgets.job import N_FRESH, Job
 
-__all__ = ["TrainingStudio"]
+__all__ = ["NETWORKS", "TrainingStudio"]
 
 NETWORKS = {
     # Those of the recipe are for its second half: from a random start the pathwise gradient overflows.
