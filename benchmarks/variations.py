@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 CHANGES = {"SEED": range(10), "N_CELLS": (5, 12), "NOISE_STRENGTH": (0.05, 0.3)}
@@ -38,12 +38,19 @@ def execute(path: Path, name: str, value: float) -> tuple[str, list[str], str]:
     notebook = nbformat.read(path, as_version=4)
     if not changed(notebook, name, value):
         return "has no such constant", [], ""
-    client = NotebookClient(notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],
+    )
     outcome = "no error"
     try:
         client.execute()
     except CellExecutionError as error:
         outcome = f"{error.ename}: {error.evalue}"
+    except (CellTimeoutError, DeadKernelError) as error:
+        outcome = type(error).__name__
     outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
     said = "\n".join(output.get("text", "") for output in outputs)
     return outcome, re.findall(r"✗ .*", said), str(len(re.findall(r"✓ ", said)))
