@@ -39,7 +39,7 @@ QUICK_COMPILATION = (
 )
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = QUICK_COMPILATION
-    jax.block_until_ready(jax.numpy.zeros(1))  # reads the flags, once in a process
+    jax.block_until_ready(jnp.zeros(1))  # reads the flags, once in a process
     del os.environ["XLA_FLAGS"]
     if cache := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", f"{cache}/quick")

@@ -48,7 +48,7 @@ def _pathwise():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_all_modes_at_once_find_nothing(name, float32):
+def test_all_modes_at_once_find_nothing(name, precision):
     with (
         jax.numpy_rank_promotion("raise"),
         jax.numpy_dtype_promotion("strict"),

@@ -183,10 +183,9 @@ class Job:
             "fresh_utility_refined": fine.utility.item(),
             "fresh_noise_strength": float(model.noise_strength),
         }
+        # More noise may flatter: compare at the noise of the start too.
         at_start = float(self.model.noise_strength)
-        if (
-            at_start != measured["fresh_noise_strength"]
-        ):  # more noise may flatter: compare at the noise of the start too
+        if at_start != measured["fresh_noise_strength"]:
             estimate, _ = fresh_estimates(f, model.changed(noise_strength=at_start), key)
             measured |= {"start_noise_strength": at_start, "start_noise_utility": estimate.utility.item()}
         self.measured = measured
