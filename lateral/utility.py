@@ -239,10 +239,11 @@ def _jackknife(counts, shares, n_cells):
     # integers, since the curvature is without bound at p = 0 and 1, where the compiler's R / R need not be 1.
     cells_on = jnp.round(shares * n_cells).astype(jnp.int32)
     total = jnp.sum(cells_on, dtype=jnp.int32)
-    p = total / (n_replicates * n_cells)
+    dtype = shares.dtype  # in 64-bit mode the ratio of two integers is wider than float32 fates
+    p = total.astype(dtype) / (n_replicates * n_cells)
     slope = jax.grad(binary_entropy)(p)
     curvature = -1.0 / (math.log(2.0) * jnp.maximum(p * (1.0 - p), SMALLEST))
-    offset = (total - n_replicates * cells_on) / (n_replicates * n_cells)
+    offset = (total - n_replicates * cells_on).astype(dtype) / (n_replicates * n_cells)
     change_pat = slope * offset + curvature * offset**2 / (2.0 * others)
 
     change = change_pat - change_rep
