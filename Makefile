@@ -70,7 +70,7 @@ bench bench-quick: setup
 book: setup
 	$(call extra,book,myst_nb sphinx_book_theme)
 	"$(VENV)/bin/python" -m sphinx -b html -c docs -W --keep-going -q . build/book
-	@echo "The book: build/book/docs/index.html"
+	@echo "The book: build/book/index.html"
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock: uv is needed to write requirements.lock" >&2; exit 1; }

@@ -8,7 +8,8 @@ import tomllib
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # The one setting behind the buttons: [project.urls] Source in pyproject.toml. Without an address there are none.
 REPOSITORY = PROJECT.get("urls", {}).get("Source", "")
 
@@ -18,7 +19,7 @@ release = version = version_of("lateral")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx-mathjax-offline"]
 root_doc = "docs/index"
-include_patterns = ["docs/**", "notebooks/*.ipynb", "BACKPROP_GUIDE.md", "CHANGELOG.md", "CONTRIBUTING.md"]
+include_patterns = ["docs/**", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = ["docs/conf.py"]
 
 nb_execution_mode = "off"  # executed and compared by `make test`
@@ -34,7 +35,7 @@ napoleon_use_ivar = True
 
 html_theme = "sphinx_book_theme"
 html_title = "lateral: how tissues learn to pattern themselves"
-html_static_path = []
+html_extra_path = ["start"]  # build/book/index.html leads to the start page
 html_theme_options = {
     "use_download_button": True,
     "show_toc_level": 2,
@@ -84,6 +85,35 @@ def shorter(app, what, name, obj, options, signature, returns):
     return tuple(text and ARRAY_LIKE.sub("ArrayLike", text) for text in (signature, returns))
 
 
+def pages_of_the_guide():
+    """BACKPROP_GUIDE.md is one document in the repository and a few pages in the book: the page of each heading."""
+    page, pages = "docs/guide/index.md", {"": "docs/guide/index.md"}
+    lines = (ROOT / "BACKPROP_GUIDE.md").read_text()
+    for begins, heading in re.findall(r"^(?:<!-- page: (.*) -->|##+ (.*))$", lines, flags=re.MULTILINE):
+        page = begins or page
+        pages["#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")] = page
+    return pages
+
+
+PAGES = pages_of_the_guide()
+
+
+def links_into_the_guide(app, docname, source):
+    source[0] = re.sub(
+        r"\]\((?:\.\./)*BACKPROP_GUIDE\.md(#[\w-]+)?\)",
+        lambda found: f"](/{PAGES[found[1] or '']}{found[1] or ''})",
+        source[0],
+    )
+
+
+def links_of_the_guide(app, path, docname, text):
+    """Its links are written from the top of the repository, and those within it may lead to another page."""
+    text[0] = re.sub(r"\]\((#[\w-]+)\)", lambda found: f"](/{PAGES[found[1]]}{found[1]})", text[0])
+    text[0] = re.sub(r"\]\((?!https?:|/)", "](/", text[0])
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon's 500
     app.connect("autodoc-process-signature", shorter)
+    app.connect("source-read", links_into_the_guide)
+    app.connect("include-read", links_of_the_guide)
