@@ -15,10 +15,12 @@ import time
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+import execute_notebooks
+
+NOTEBOOKS = sorted(execute_notebooks.NOTEBOOKS.glob("*.ipynb"))
 CHANGES = {"SEED": range(10), "N_CELLS": (5, 12), "NOISE_STRENGTH": (0.05, 0.3)}
 CELL_TIMEOUT = 1200  # seconds
 
@@ -38,15 +40,9 @@ def execute(path: Path, name: str, value: float) -> tuple[str, list[str], str]:
     notebook = nbformat.read(path, as_version=4)
     if not changed(notebook, name, value):
         return "has no such constant", [], ""
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT,
-        resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=["--log-level=ERROR"],
-    )
     outcome = "no error"
     try:
-        client.execute()
+        execute_notebooks.run(notebook, path.parent, CELL_TIMEOUT)
     except CellExecutionError as error:
         outcome = f"{error.ename}: {error.evalue}"
     except (CellTimeoutError, DeadKernelError) as error:

@@ -57,20 +57,25 @@ class Client(NotebookClient):
         pass
 
 
-def execute(path):
-    """Return the executed, cleaned notebook; the file stays as it is."""
-    notebook = nbformat.read(path, as_version=4)
+def run(notebook, folder, timeout=CELL_TIMEOUT):
+    """Execute an open notebook in the folder where it lies, as JupyterLab does."""
     Client(
         notebook,
         kernel_name="python3",
-        timeout=CELL_TIMEOUT,
+        timeout=timeout,
         startup_timeout=120,
-        resources={"metadata": {"path": str(path.parent)}},  # as in JupyterLab: the notebook's folder
+        resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],
         record_timing=False,
         store_widget_state=False,
         coalesce_streams=True,
     ).execute()
+
+
+def execute(path):
+    """Return the executed, cleaned notebook; the file stays as it is."""
+    notebook = nbformat.read(path, as_version=4)
+    run(notebook, path.parent)
     clean(notebook)
     nbformat.validate(notebook)
     return notebook
