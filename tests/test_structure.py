@@ -13,6 +13,14 @@ MODULES = sorted((ROOT / "lateral").rglob("*.py"))
 OTHERS = sorted(path for folder in ("benchmarks", "tests", "tools") for path in (ROOT / folder).glob("*.py"))
 LESSONS = ("dynamics", "utility", "network", "evolution", "backprop")
 MAX_LINES, MAX_LINES_OF_A_FUNCTION, MAX_LINES_OF_THE_LESSONS = 350, 60, 1100
+MAX_LINES_OF_THE_CORE, MAX_LINES_OF_ITS_CODE = 5800, 3500
+NOT_THE_CORE = {
+    "pictures and apps": ("figure", "plotting", "equal_work", "widgets", "teaching"),
+    "checks": ("checks",),
+    "files": ("storage", "runs", "fates", "show"),
+    "command line": ("cli", "__main__", "options", "terminal", "startup", "threads"),
+    "plumbing of settings": ("fields", "static"),
+}
 
 
 def short_name(path: Path) -> str:
@@ -42,7 +50,31 @@ def test_a_module_is_short_and_so_are_its_functions(path):
 
 
 def test_the_lessons_are_read_in_half_an_hour():
-    assert sum(n_lines(ROOT / "lateral" / f"{name}.py") for name in LESSONS) <= MAX_LINES_OF_THE_LESSONS
+    assert sum(n_lines(ROOT / "lateral" / f"{name}.py") for name in LESSONS) < MAX_LINES_OF_THE_LESSONS
+
+
+def n_lines_of_code(path: Path) -> int:
+    """Without blank lines, comments and docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(tree_of(path)) if isinstance(node, documented) and ast.get_docstring(node)]
+    texts = {line for node in nodes for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    return sum(number not in texts and line.strip()[:1] not in ("", "#") for number, line in lines)
+
+
+def test_the_core_is_read_in_an_afternoon():
+    others = {name for names in NOT_THE_CORE.values() for name in names}
+    assert others <= {part for path in MODULES for part in short_name(path).split("/")}
+    core = [path for path in MODULES if not others & set(short_name(path).split("/"))]
+    assert sum(map(n_lines, core)) < MAX_LINES_OF_THE_CORE
+    assert sum(map(n_lines_of_code, core)) < MAX_LINES_OF_ITS_CODE
+
+
+def test_the_page_about_the_package_states_these_limits():
+    text = " ".join((ROOT / "docs" / "package.md").read_text().split())
+    assert f"have fewer than {MAX_LINES_OF_THE_LESSONS:,} lines together" in text
+    assert f"more than {MAX_LINES} lines and no function more than {MAX_LINES_OF_A_FUNCTION}" in text
+    assert f"fewer than {MAX_LINES_OF_THE_CORE:,} lines, of which fewer than {MAX_LINES_OF_ITS_CODE:,} are code" in text
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__main__.py"], ids=short_name)
