@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -46,11 +47,37 @@ def locked() -> list[Requirement]:
 
 def test_environment_yml_lists_what_pyproject_lists_with_the_same_bounds():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    conda = {r.name: r.specifier for r in map(Requirement, environment["dependencies"])}
-    assert conda.pop("python") == SpecifierSet(PYPROJECT["project"]["requires-python"])
+    python, *others = environment["dependencies"]
+    assert re.fullmatch(r"python=3\.\d+", python), "Binder takes its Python from here, and wants one version"
+    assert SpecifierSet(PYPROJECT["project"]["requires-python"]).contains(python.removeprefix("python="))
+    conda = {r.name: r.specifier for r in map(Requirement, others)}
     conda.pop("pip")
     expected = {canonicalize_name(r.name): r.specifier for r in required()}
     assert conda == {CONDA_NAMES.get(name, name): specifier for name, specifier in expected.items()}
+
+
+def test_binder_installs_the_package_as_conda_users_do():
+    script = ROOT / "postBuild"
+    (command,) = (line for line in (ROOT / "environment.yml").read_text().splitlines() if "pip install" in line)
+    assert os.access(script, os.X_OK)
+    assert script.read_text().splitlines()[-1] == "exec " + command.removeprefix("#").strip()
+
+
+def test_the_wheel_holds_the_whole_package_and_its_command(tmp_path):
+    backend = [sys.executable, "-c", f"import flit_core.buildapi as b; b.build_wheel({str(tmp_path)!r})"]
+    subprocess.run(backend, cwd=ROOT, check=True, timeout=60)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        archive.extractall(tmp_path / "installed")
+    files = (path for path in (ROOT / "lateral").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert held == {path.relative_to(ROOT).as_posix() for path in files}
+    (points,) = (tmp_path / "installed").glob("*.dist-info/entry_points.txt")
+    assert "lateral=lateral.cli:main" in points.read_text().replace(" ", "")
+    run = [sys.executable, "-m", "lateral", "--version"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed"), "JAX_PLATFORMS": "cpu"}
+    said = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert said.stdout.startswith(f"lateral {PYPROJECT['project']['version']}, jax ")
 
 
 def test_every_dependency_has_a_lower_bound():
