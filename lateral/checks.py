@@ -1,8 +1,8 @@
 """Checks of user input, made before any tracing, so that a mistake ends in one sentence.
 
-Every message says what was wrong, which value it had and what would be right. Values are looked at on
-concrete arrays only: under `jit`, `grad` and `vmap` they are unknown, and the checks of shapes and of static
-settings remain.
+Every message says what was wrong, which value it had and what would be right. The checks look at values of concrete
+arrays only. Under `jit`, `grad` and `vmap` values are unknown, and only the checks of shapes and of static settings
+remain.
 """
 
 import math
@@ -57,7 +57,7 @@ def check_size(name: str, value, minimum: int = 1) -> int:
 
 
 def working_range() -> tuple[float, float]:
-    """Of the numbers that settings may be: products of three of them neither vanish nor become infinite.
+    """The range of numbers that settings may take: products of three of them neither vanish nor become infinite.
 
     From 1e-12 to 1e12 in single precision, from 1e-102 to 1e102 in double.
     """

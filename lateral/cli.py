@@ -7,13 +7,14 @@
     lateral utility fates.csv
     lateral plot run.npz --out figure.pdf
 
-`python -m lateral` is the same. The result goes to stdout: on a terminal to be read, in a pipe or with `--json` as one
-line of JSON (`show` waits for `--json`). Progress and warnings go to stderr, with `--quiet` errors only.
+`python -m lateral` is the same. The result goes to stdout: as text for a reader on a terminal, and as one line of JSON
+in a pipe or with `--json` (`show` prints JSON with `--json` only). Progress and warnings go to stderr; with `--quiet`
+only errors do.
 
-While it trains, the run is kept in its file: after Ctrl-C, SIGTERM or worse the same command goes on from there, and
-ends where it would have ended. Exit status: 0; 1 when training diverged (the run up to there is saved); 2 with one line
-on stderr for bad input; 130 and 143 after Ctrl-C and SIGTERM; 141 when nobody reads the result. The options are those
-of the settings classes: their help and choices stand there.
+A training keeps its run in a file. After Ctrl-C, SIGTERM or worse, the same command goes on from there, and ends where
+it would have ended. Exit status: 0; 1 when training diverged (the run up to there is saved); 2 with one line on stderr
+for bad input; 130 and 143 after Ctrl-C and SIGTERM; 141 when nobody reads the result. The options are those of the
+settings classes: their help and choices stand there.
 """
 
 import dataclasses

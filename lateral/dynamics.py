@@ -73,10 +73,10 @@ def run_multiple_replicates(
     """Simulate independent replicates of a tissue and return their final states.
 
     Args:
-        f: regulatory function, from neighbour means (an array of any shape) to rates of the same shape, each of
-            which depends on its own neighbour mean alone. A function of NumPy or `jax.numpy`, a `lateral` regulatory
-            function, or any callable pytree, whose numbers are traced. No new f compiles anew but with
-            `n_knots=None`, where it must be built from `jax.numpy`.
+        f: regulatory function, from neighbour means (an array of any shape) to rates of the same shape, each of which
+            depends on its own neighbour mean alone: a function of NumPy or `jax.numpy`, a `lateral` regulatory
+            function, or any callable pytree, whose numbers are traced. A new f compiles nothing, except with
+            `n_knots=None`, where f must be built from `jax.numpy`.
         n_replicates: independent tissues, R >= 1.
         key: random key, `jax.random.key(seed)`. A replicate's noise depends on the key and its own index only.
         tissue: the tissue as a value, `lateral.Tissue()` by default.

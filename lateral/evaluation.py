@@ -1,8 +1,8 @@
 """Evaluation: the utility of a rule on fresh replicates, with its error and with the time step put to the test.
 
-The score that training reports is biased twice: the estimate from few replicates reads too high, and the best of
-many scores was also lucky. What counts is measured here, on replicates that no training has seen, at the time step
-and at a quarter of it.
+The score that training reports is biased twice: the estimate from few replicates reads too high, and the best of many
+scores was also lucky. This module measures what counts, on replicates that no training has seen, at the time step and
+at a quarter of it.
 """
 
 import math
@@ -151,9 +151,10 @@ def fresh_objective(params: Any, model: Model, key: Array, n_replicates: int) ->
 
 
 def merit(fresh: Sequence[ArrayLike]) -> ArrayLike:
-    """By what decisions are made: the lower of the two objectives, less the difference between them.
+    """The number that decides: the lower of the two objectives, less the difference between them.
 
-    A rule that exploits the time step must not be preferred for it. What is not a finite number is worst, -infinity.
+    It does not reward a rule for exploiting the time step. Anything that is not a finite number counts as the worst,
+    -infinity.
     """
     value = min(fresh) - abs(fresh[0] - fresh[1])
     return value if math.isfinite(value) else -math.inf

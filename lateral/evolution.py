@@ -104,10 +104,10 @@ class EvolutionStrategy:
         return EvolutionState(population, worst_if_not_finite(fitness), state.generation + 1)
 
     def step(self, state: EvolutionState, model: Model, key: Array) -> tuple[EvolutionState, dict[str, Array]]:
-        """One generation on fresh noise; recorded are the objectives, and U and alternation of the best network.
+        """One generation on fresh noise. It records the objectives, and U and alternation of the best network.
 
-        A network whose objective is not finite comes last and is left out of the mean; without any other the record is
-        not finite.
+        A network whose objective is not finite comes last and does not count in the mean. If no objective is finite,
+        the record is not finite either.
         """
         ask_key, score_key = jax.random.split(key)
         population = self.ask(state, ask_key)

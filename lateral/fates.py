@@ -2,7 +2,8 @@
 
 Spreadsheets, pandas, R and NumPy write the same table in many ways: with commas, semicolons, tabs or spaces, with a
 line of names above it, a column of numbers beside it, in quotes, as 0 and 1, TRUE and FALSE, 0 and 255, or two words.
-What is plain is read; what could be two things is refused, with what to say to settle it.
+`read_fates` reads a table that can mean only one thing. It refuses a table that could mean two, and says which option
+settles it.
 """
 
 import csv
@@ -63,7 +64,7 @@ def read_fates(path: str | os.PathLike, *, header: bool | None = None, index: bo
         on which is which.
 
     Raises:
-        ValueError: if it is no such table, or could be two; the message names line and column, and what to do.
+        ValueError: if it is no such table, or could mean two; the message names line and column, and says what to do.
         OSError: if it cannot be read.
     """
     content = _content(path)

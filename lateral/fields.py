@@ -4,8 +4,8 @@
     class Tissue:
         dt: ArrayLike = number(0.01, "time step", above=0.0)
 
-From the field follow the check (in one sentence, before anything is traced), whether `jax.jit` traces the value or
-takes it as static, the option of the command line, what a run file records, and the line of the docstring. Numbers are
+The field determines the check (in one sentence, before anything is traced), whether `jax.jit` traces the value or takes
+it as static, the option of the command line, what a run file records, and the line of the docstring. Numbers are
 traced, so that a new one never recompiles; sizes, choices and flags are static.
 
 A setting that holds settings itself is a *part*. What it holds may be given and read directly: `Model(dt=0.02)` is

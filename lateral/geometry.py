@@ -88,7 +88,8 @@ class Geometry:
         return np.arange(self.n_cells)[None]
 
     def changed(self, **settings: Any) -> "Geometry":
-        """The row with other cells or ends: what `n_cells=`, `boundary=` and `edge_value=` ask for elsewhere."""
+        """The row with other cells or ends, as `n_cells=`, `boundary=` and `edge_value=` of other functions ask for
+        it."""
         if self.kind not in BOUNDARIES and "boundary" not in settings:
             if settings.keys() <= {f.name for f in dataclasses.fields(self)}:
                 return dataclasses.replace(self, **settings)

@@ -1,8 +1,8 @@
 """The model that is trained: a tissue, the network that drives its cells, and how its patterns are read and valued.
 
-Evolution and backpropagation optimise the same object. Numbers are traced and sizes are static: a new noise level
-or time step never recompiles, a new number of cells compiles once. Change a setting with `dataclasses.replace`; those
-of the tissue, the readout and the numerics may be given and read as if they were the model's own.
+Evolution and backpropagation optimise the same object. Numbers are traced and sizes are static: a new noise level or
+time step never recompiles, and a new number of cells compiles once. Change a setting with `dataclasses.replace`. You
+can give and read the settings of the tissue, the readout and the numerics as if they were the model's own.
 """
 
 from collections.abc import Callable

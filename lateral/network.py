@@ -131,8 +131,8 @@ def _hidden_dims(name: str, dims) -> tuple[int, ...]:
 class MLP:
     """Multilayer perceptron with tanh units, one number in, one out: `f(s̄)` from 97 weights at the default size.
 
-    The neighbour mean moves mostly between 0.3 and 0.7, a poor input for tanh units; it is scaled to
-    `input_scale (s̄ - input_centre)`, about -4 to 4.
+    The neighbour mean moves mostly between 0.3 and 0.7, which is a poor input for tanh units. The network therefore
+    sees `input_scale (s̄ - input_centre)`, about -4 to 4.
     """
 
     hidden_dims: tuple[int, ...] = value(
@@ -179,9 +179,9 @@ class MLP:
 class RBFNetwork:
     """Radial basis functions: one layer of Gaussian bumps that tile [0, 1], one weight each.
 
-    The best rule has steep flanks and a flat piece between them. A bump is the same everywhere, so that a gradient
-    for one stretch of s̄ leaves the others alone; the units of an `MLP` all reach across. The bumps are normalised to
-    add up to 1 at each s̄ (Moody & Darken 1989), so that f lies between the weights of the two or three nearest.
+    The best rule has steep flanks and a flat piece between them. Each bump covers its own stretch of s̄, so that a
+    gradient for one stretch leaves the others alone; the units of an `MLP` all reach across. The bumps are normalised
+    to add up to 1 at each s̄ (Moody & Darken 1989), so that f lies between the weights of the two or three nearest.
 
     With an odd rule on and off are exchangeable, as they are in a tissue with free or circular ends that starts around
     the threshold 1/2: half as many weights see twice as much signal each. Whether f inhibits or activates is still

@@ -4,9 +4,9 @@
         def __call__(self, ensemble):               # bits, or whatever is to be large
             return binary_entropy(ensemble.mean(ensemble.fates)) - ensemble.s_rep
 
-From this one function follow the hard value, the relaxed value (soft fates, and S_rep as the relaxation has it), and
-the *influence* of a replicate, its derivative by the weight of that replicate, which the score estimator needs. An
-objective says of itself which symmetries it has: only patterns that it values alike may be merged by a critic.
+This one function gives the hard value, the relaxed value (soft fates, and S_rep as the relaxation has it), and the
+*influence* of a replicate: its derivative by the weight of that replicate, which the score estimator needs. An
+objective states its own symmetries, since a critic may merge only patterns that the objective values alike.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable

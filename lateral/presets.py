@@ -37,7 +37,7 @@ _SETTINGS = {
 
 
 class RenamedWarning(FutureWarning):
-    """Something is spelled as it was before, and understood."""
+    """A call uses a former spelling, which `lateral` still understands."""
 
 
 def _method(method: str, name: str) -> str:

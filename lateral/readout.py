@@ -1,4 +1,4 @@
-"""Readout: fates from states. Hard ones are what is reported; relaxed ones have a gradient (notebooks 02, 05).
+"""Readout: fates from states. `lateral` reports hard ones; relaxed ones have a gradient (notebooks 02, 05).
 
 A relaxation replaces two things: the fate of a cell, and the entropy of whole patterns S_rep, for which hard patterns
 are counted. It is one entry of `RELAXATIONS`; one's own is an object with the same three members.

@@ -2,9 +2,10 @@
 
 A simulation evaluates f at the knots of a table, a picture at other points, and `n_knots=None` at the states
 themselves. All of them mean the same only if each rate depends on its own neighbour mean and on nothing else in the
-array. A function whose numbers are known is therefore called outside of `jax.jit`, on an array and on parts of it: what
-is written in NumPy works, what an object holds now is what counts, and a mistake ends in one sentence. A pytree (a
-network with its parameters, a table, a `TanhInhibition`) is called inside of it, so that its numbers are traced.
+array. Therefore `lateral` calls a function whose numbers are known outside of `jax.jit`, on an array and on parts of
+it. Functions written in NumPy work, an object counts with what it holds now, and a mistake ends in one sentence.
+`lateral` calls a pytree (a network with its parameters, a table, a `TanhInhibition`) inside of `jax.jit`, so that its
+numbers are traced.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Training runs and their files: one `.npz` with a JSON header, versioned, without pickle.
 
-A file is written beside its destination and moved there when it is complete, so that an interruption leaves the
-old file or the new one, never half of one. Loading executes nothing that the file brings along, fills nothing in from
-the defaults of today, and gives the rule that was saved or says what is wrong.
+`save_run` writes a file beside its destination and moves it there when it is complete, so that an interruption leaves
+the old file or the new one, never half of one. Loading executes nothing that the file brings along, fills nothing in
+from the defaults of today, and gives the rule that was saved or says what is wrong.
 """
 
 import os

@@ -116,7 +116,7 @@ def interruptible(work: Callable[[Callable[[], None]], Any], give_up: Callable[[
 
 @contextlib.contextmanager
 def _heard() -> Iterator[list[int]]:
-    """The signals that arrive meanwhile."""
+    """Collects the signals that arrive meanwhile."""
     heard: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield heard

@@ -10,8 +10,8 @@ the time step; `jax.random.normal` would write an array of normals to memory in 
 | 13 (default), enough for the crush batteries (Salmon et al. 2011, table 2) | two replicates | Box–Muller |
 | 20 | one replicate | inverse error function |
 
-With 20 rounds the random bits are those of `jax.random`, bit for bit, and the normal numbers too, but for the last
-digit, which the compiler may round differently; at half the speed:
+With 20 rounds, at half the speed, the random bits are those of `jax.random`, bit for bit. So are the normal numbers,
+except for the last digit, which the compiler may round differently:
 
     standard_normal(key, step, n_cells, n_replicates, rounds=20)
         == jax.random.normal(jax.random.fold_in(key, step), (n_replicates, n_cells)).T

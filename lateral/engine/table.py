@@ -1,6 +1,6 @@
 """The fast engine: pairs of replicates, f as a table, and a backward pass of its own.
 
-It computes what a loop over `lateral.tissue.euler_maruyama_step` computes. What makes it fast (`make bench`):
+It computes what a loop over `lateral.tissue.euler_maruyama_step` computes. Three things make it fast (`make bench`):
 
 - *Replicates in pairs.* One block of Threefry gives two words, and Box–Muller makes two normal numbers of them. A pair
   of replicates is stored as one complex number, so that one fused loop writes both.

@@ -1,8 +1,9 @@
 """Arrays and a JSON header in one uncompressed `.npz`, with a checksum; reading trusts nothing.
 
-Whatever a file claims is held against its size before memory is taken for it, nothing in it is executed, and whatever
-is wrong with it is one `ValueError` that names the path. `numpy.load` alone would decompress a few kilobytes into
-gigabytes, wait for a pipe for ever, and take what a flipped bit outside of its own checksums has made of a header.
+`read_archive` compares what a file claims with its size before it takes memory for it, and executes nothing in it.
+Whatever is wrong with the file, it raises one `ValueError` that names the path. `numpy.load` alone would decompress a
+few kilobytes into gigabytes, wait for a pipe for ever, and take what a flipped bit outside of its own checksums has
+made of a header.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 The new content grows in a temporary file of the same folder, which is moved to its destination when it is complete and
 on the disk. A process that is killed leaves its temporary behind; the next one that writes to the same destination
-removes it. Who is still writing holds a lock on his, by which the two are told apart.
+removes it. A process that is still writing holds a lock on its temporary, which tells the two apart.
 """
 
 import contextlib

@@ -20,12 +20,13 @@ __all__ = ["Checkpoint", "check_checkpoint", "differences", "digest", "identity_
 class Checkpoint:
     """A file in which a training keeps what it has reached; the name of the file alone means the defaults.
 
-    While it trains, the file is a run that is not finished: `load_run` reads the best parameters so far. The same call
-    with the same settings takes it up. When training has ended it is the finished run, which the same call returns.
+    During training the file is an unfinished run, from which `load_run` reads the best parameters so far. The same call
+    with the same settings takes it up. When training has ended, the file is the finished run, which the same call
+    returns.
 
     Attributes:
         path: the file. What stands there must be a run of the same training.
-        seconds: at most so often it is written, > 0, always at the end of a chunk.
+        seconds: the shortest time between two writes, > 0; a write comes at the end of a chunk.
         fresh: start anew and replace what stands there.
         seed: of the key, to be recorded in the run.
 

@@ -137,8 +137,8 @@ class Training:
     def params(self) -> Any:
         """The current parameters.
 
-        After a step that was not finite those of the step before the last good one: the step that led to the
-        parameters that failed was finite itself, and may be at fault.
+        After a step that was not finite, these are the parameters from before the last good step. That step was finite
+        itself, but it led to the parameters that failed, and may be at fault.
         """
         state, before, _ = self.at.carry
         return self.algorithm.params(state if self.finite else before)

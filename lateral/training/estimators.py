@@ -64,18 +64,18 @@ class Combination:
     and w = 0 where a pathwise gradient or its variance is not finite. This is done once, on the whole gradient; Parmas
     et al. do it at every step on the way back.
 
-    What it estimates is a mixture, the gradient of neither the relaxed nor the hard utility: its bias is
-    w bias_pathwise + (1 - w) bias_score, and w changes from epoch to epoch. V knows nothing of bias nor of scale: a
-    pathwise gradient that is small because it has vanished is given nearly all the weight. The weight is made of the
-    same numbers as the gradients, which adds a bias of O(1 / n_batches) unless they are symmetrically distributed: an
-    ensemble with a rare large gradient lowers the weight of that very gradient. The ensembles are smaller than
+    What it estimates is a mixture, the gradient of neither the relaxed nor the hard utility: its bias is w
+        bias_pathwise + (1 - w) bias_score, and w changes from epoch to epoch. V knows nothing of bias or scale: a
+        pathwise gradient that is small because it has vanished gets nearly all the weight. The weight is made of the
+        same numbers as the gradients, which adds a bias of O(1 / n_batches) unless they are symmetrically distributed:
+        an ensemble with a rare large gradient lowers the weight of that very gradient. The ensembles are smaller than
     `n_replicates`, so that whatever is biased by O(patterns / R) is `n_batches` times as biased, the scores that are
     recorded too.
 
-    With the variances known and the two independent its variance would be V_score V_pathwise / (V_score + V_pathwise),
-    below both. They are made of the same noise, and a variance of few ensembles is known badly: for one parameter, 4
-    ensembles and normal gradients, V_score / V_pathwise is off by a factor of 3 or more in two epochs of five. It costs
-    both estimators on `n_replicates` tissues, in the memory of one ensemble.
+    If the variances were known and the two gradients independent, its variance would be V_score V_pathwise / (V_score +
+    V_pathwise), below both. But they are made of the same noise, and few ensembles tell little about a variance: for
+    one parameter, 4 ensembles and normal gradients, V_score / V_pathwise is off by a factor of 3 or more in two epochs
+    of five. It costs both estimators on `n_replicates` tissues, in the memory of one ensemble.
     """
 
     n_batches: int = size(

@@ -1,7 +1,7 @@
 """Restarts: many random networks, a few of them trained, the best trained on (notebooks 05 and 06).
 
-Half of all random perceptrons turn every cell the same way, have U = 0 and no gradient; others lead to a slope that is
-climbed slowly, or to a consensus. Which one a seed gives is luck, and luck is cheap to buy:
+Half of all random perceptrons turn every cell the same way, and have U = 0 and no gradient. Others lead to a slope that
+training climbs slowly, or to a consensus. A seed gives one of these by luck, and luck is cheap to buy:
 
     256 random networks ─→ the best 4, explored smooth and noisy ─→ the best 2, trained on ─→ the best
 
@@ -10,9 +10,9 @@ score estimator scatters by 1 / σ) and with a smoother network where there is o
 exploit the time step there long before they find anything better. What follows makes the flanks steep. It starts with
 twice the noise, which it takes back, and simulates half of the time only, in which nearly all tissues choose.
 
-Each choice is made on fresh replicates, at the time step and at a quarter of it. Nothing knows which rule is wanted:
-the networks are drawn by `network.init`, and the objective alone selects (`Model.objective="tissue"` asks for patterns
-inside each tissue, where a consensus is worth nothing). All simulations, dropped ones too, are counted in
+Every choice uses fresh replicates, at the time step and at a quarter of it. Nothing in the method knows which rule we
+want: the networks are drawn by `network.init`, and the objective alone selects (`Model.objective="tissue"` asks for
+patterns inside each tissue, where a consensus is worth nothing). All simulations, dropped ones too, are counted in
 `run.settings["cell_updates"]`.
 
 Restarts run side by side, one thread each, and not under one `vmap`: XLA does not share loops as small as theirs out
@@ -281,7 +281,7 @@ def _wait_for(trained: list[Future], watch: Watch) -> None:
 def _best_line(survivors, refined, kept: dict[str, Any]) -> Run:
     """The best of the explored networks and of what became of them, with the history of both.
 
-    What went wrong after exploration, or brought nothing, must not cost what exploration had found.
+    If the training after exploration fails, or gains nothing, the result of exploration is kept.
     """
     lines = [
         ((parent, run) if isinstance(run, Run) and _merit(run) > _merit(parent) else (parent,), start)

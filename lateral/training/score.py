@@ -1,9 +1,9 @@
 """The score estimator: a gradient of the hard utility that never runs backwards through time (notebook 06).
 
 `Score` is the likelihood ratio of the Euler–Maruyama chain (Yang & Kushner 1991; Williams 1992): a rule that pushes a
-cell where the noise happened to push it makes that noise likelier. Each step's noise counts as much as the tissue did
-better than expected from then on. What is expected is the critic, and both are made of the replicates themselves; see
-the class.
+cell where the noise happened to push it makes that noise likelier. The noise of a step counts by how much better than
+expected the tissue did from then on. A critic says what to expect, and is made of the replicates themselves; see the
+class.
 """
 
 from collections.abc import Callable
@@ -48,10 +48,9 @@ class Score:
     at the start of each of `n_chunks` stretches by the mean return of the *other* replicates with such a pattern: the
     same, its images under the symmetries of the geometry (mirror image, on a ring rotations), and with fates swapped
     while the rule is odd about 1/2. Cells are identical, so that all of these are worth the same to an objective with
-    these symmetries (`patterns.pattern_classes`), which leaves fewer patterns to
-    know. A is the generalised advantage (Schulman et al. 2016): the sum of the changes of value from then on, each
-    stretch further weighted once more by `decay`. Once the pattern no longer changes A is 0: late noise drops out by
-    itself.
+    these symmetries (`patterns.pattern_classes`), which leaves fewer patterns to know. A is the generalised advantage
+    (Schulman et al. 2016): the sum of the changes of value from then on, with one more factor of `decay` for each
+    stretch further on. A is 0 once the pattern no longer changes, so that late noise drops out by itself.
 
     `decay=1` is unbiased up to O(patterns / R), since the value of the others does not depend on a replicate's own
     noise. Below 1 the noise of a stretch is credited with what happens soon, which is far less noisy, and biased as the

@@ -1,8 +1,8 @@
 """What goes on beside a training, between two of its chunks: progress, a callback, checkpoints, interruption.
 
 A training consists of *parts*, each advanced by a driver of its own: one for most, one for each network of a training
-with restarts. The watch knows where each part stands. Now and then it writes that down, so that the same call, made
-again after an interruption, goes on from there and ends, bit for bit, where it would have ended.
+with restarts. The watch knows where each part stands, and writes it down now and then. If the same call is made again
+after an interruption, it goes on from there and ends, bit for bit, where it would have ended.
 """
 
 import dataclasses
@@ -161,12 +161,12 @@ class Watch:
         self._halt.set()
 
     def check_halt(self) -> None:
-        """Where parts are to stop, stop this one."""
+        """Stop this part if all parts are to stop."""
         if self._halt.is_set():
             raise KeyboardInterrupt
 
     def write(self) -> None:
-        """Write the checkpoint. Where that fails, training goes on, and whoever trains is told."""
+        """Write the checkpoint. If that fails, training goes on with a warning."""
         if self._checkpoint is None or not self.n_done:
             return
         clock = time.monotonic()
