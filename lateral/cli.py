@@ -99,7 +99,7 @@ def _train(
         return train_and_evaluate(method, preset_name, seed, **beside, **changes)
 
     def give_up():
-        return f"lateral train: interrupted in a compilation: {out} keeps the last checkpoint, the same command goes on"
+        return f"lateral train: interrupted while compiling: {out} keeps the last checkpoint, the same command goes on"
 
     run, result, seconds, error = interruptible(work, give_up)
     run = dataclasses.replace(run, evaluation=result._asdict())
@@ -113,7 +113,7 @@ def _train(
     if error is not None:
         say(f"lateral train: {error}")
     elif not chunks and not quiet:
-        say(f"lateral train: {out} was finished before, nothing was trained; --fresh trains anew")
+        say(f"lateral train: {out} was finished before, so nothing was trained; --fresh trains anew")
     line = {"out": str(saved), "method": run.method, "seed": seed, "seconds": round(seconds, 3)}
     line |= {} if initial is None else {"initial": str(initial)}
     numbers = _numbers(result, ("utility", "utility_se", "alternation", "utility_refined"))

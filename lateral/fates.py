@@ -98,9 +98,9 @@ def _text(content: bytes, path) -> str:
     try:
         text = content.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 or UTF-16, at byte {error.start}") from None
+        raise ValueError(f"{path} is not text in UTF-8 or UTF-16: see byte {error.start}") from None
     if "\0" in text:
-        raise ValueError(f"{path} is no text: it holds bytes of zero")
+        raise ValueError(f"{path} is not text: it holds bytes of zero")
     return text.removeprefix("\ufeff")
 
 
@@ -223,7 +223,7 @@ def _of_array(content: bytes, path) -> FatesTable:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no complete NumPy file of numbers: {error}".replace("\n", " ")) from None
+        raise ValueError(f"{path} is not a complete NumPy file of numbers: {error}".replace("\n", " ")) from None
     if array.ndim != 2 or not array.size or array.dtype.kind not in "biuf":
         raise ValueError(f"{path} must hold numbers, (replicate, cell), got {array.dtype} of shape {array.shape}")
     found = np.unique(array)

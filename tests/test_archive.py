@@ -112,7 +112,7 @@ def test_a_name_that_would_not_come_back_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize("header", [{"a": np.nan}, {"a": object()}, {"a": [np.float32(1)]}, {(1, 2): 3}])
 def test_a_header_that_is_no_json_is_refused(tmp_path, header):
-    with pytest.raises(ValueError, match="the header is no JSON"):
+    with pytest.raises(ValueError, match="the header is not JSON"):
         write_archive(tmp_path / "x", header, {})
     assert names(tmp_path) == []
 

@@ -163,7 +163,7 @@ def test_a_missing_folder_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileNotFoundError, match=r"--out .*/no/x\.npz: there is no folder .*/no, make it or name ano"):
         check_writable(tmp_path / "no" / "x.npz")
-    with pytest.raises(NotADirectoryError, match=r"--figure .*/file/x: .*/file is no folder, name another"):
+    with pytest.raises(NotADirectoryError, match=r"--figure .*/file/x: .*/file is not a folder, name another"):
         check_writable(tmp_path / "file" / "x", "--figure")
     with pytest.raises(FileNotFoundError, match=r"^[^-].*there is no folder"):
         save(tmp_path / "no" / "x.npz", b"x")

@@ -47,7 +47,7 @@ def write_archive(path: str | os.PathLike, header: dict[str, Any], arrays: dict[
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the header is no JSON: {error}") from None
+        raise ValueError(f"the header is not JSON: {error}") from None
     if len(text) > MAX_HEADER or sum(64 + len(name.encode()) for name in arrays) > MAX_DIRECTORY - 256:
         raise ValueError(f"too much for a file: {len(text)} characters of settings, {len(arrays)} arrays")
     kept = {name: storable(name, array) for name, array in arrays.items()}
@@ -130,7 +130,7 @@ def _in_our_words(error: Exception) -> str:
     if isinstance(error, zipfile.BadZipFile):
         return "it is no .npz, or a part of it is missing or changed"
     if isinstance(error, json.JSONDecodeError):
-        return "its header is no JSON"
+        return "its header is not JSON"
     if isinstance(error, (RecursionError, MemoryError)):
         return "its contents are too deep or too large"
     return f"its contents cannot be read ({type(error).__name__})"
@@ -157,7 +157,7 @@ def _members(file: BinaryIO) -> dict[str, np.ndarray]:
             raise ValueError("it has two members of the same name")
         for info in infos:
             if not info.filename.endswith(".npy") or info.flag_bits & (ENCRYPTED | PATCHED | STRONGLY_ENCRYPTED):
-                raise ValueError(f"its member {info.filename!r} is no plain array")
+                raise ValueError(f"its member {info.filename!r} is not a plain array")
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                 raise ValueError(f"its member {info.filename!r} is compressed")
         if sum(info.file_size for info in infos) > size:
@@ -222,7 +222,7 @@ def _parsed(header: np.ndarray) -> dict[str, Any]:
     """JSON without what Python takes beyond the standard, and without names that are given twice."""
     parsed = json.loads(header.item(), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_each_once)
     if not isinstance(parsed, dict):
-        raise ValueError("its header is no table")
+        raise ValueError("its header is not a table")
     return parsed
 
 

@@ -170,7 +170,7 @@ def _target(path: Path, said: str) -> tuple[Path, os.stat_result | None]:
             raise FileNotFoundError(f"{said}: there is no folder {target.parent}, make it or name another") from None
         return target, None
     except NotADirectoryError:
-        raise NotADirectoryError(f"{said}: {target.parent} is no folder, name another") from None
+        raise NotADirectoryError(f"{said}: {target.parent} is not a folder, name another") from None
     except OSError as error:
         cure = "name a shorter one" if error.errno == errno.ENAMETOOLONG else "name another file"
         raise type(error)(f"{said}: {error.strerror}, {cure}") from None

@@ -65,10 +65,10 @@ class Combination:
     et al. do it at every step on the way back.
 
     What it estimates is a mixture, the gradient of neither the relaxed nor the hard utility: its bias is w
-        bias_pathwise + (1 - w) bias_score, and w changes from epoch to epoch. V knows nothing of bias or scale: a
-        pathwise gradient that is small because it has vanished gets nearly all the weight. The weight is made of the
-        same numbers as the gradients, which adds a bias of O(1 / n_batches) unless they are symmetrically distributed:
-        an ensemble with a rare large gradient lowers the weight of that very gradient. The ensembles are smaller than
+    bias_pathwise + (1 - w) bias_score, and w changes from epoch to epoch. V knows nothing of bias or scale: a
+    pathwise gradient that is small because it has vanished gets nearly all the weight. The weight is made of the
+    same numbers as the gradients, which adds a bias of O(1 / n_batches) unless they are symmetrically distributed:
+    an ensemble with a rare large gradient lowers the weight of that very gradient. The ensembles are smaller than
     `n_replicates`, so that whatever is biased by O(patterns / R) is `n_batches` times as biased, the scores that are
     recorded too.
 

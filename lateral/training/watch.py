@@ -211,10 +211,12 @@ class Watch:
         run = dataclasses.replace(run, finished=False)
         where = f"{self.unit} {self.n_done} of {self.total}"
         if self.path is None:
-            how = "the exception's .run is the run so far (here `import sys; sys.last_value.run`); with checkpoint=PATH"
-            raise TrainingInterrupted(f"interrupted at {where}: {how} the same call would go on", run) from None
+            how = "the exception's .run holds the run so far (here `import sys; sys.last_value.run`)"
+            raise TrainingInterrupted(
+                f"interrupted at {where}: {how}; with checkpoint=PATH the same call goes on", run
+            ) from None
         raise TrainingInterrupted(
-            f"interrupted at {where}: {self.path} keeps it, the same call goes on", run, self.path
+            f"interrupted at {where}: {self.path} keeps the run, and the same call goes on from there", run, self.path
         )
 
     def _open(self, model) -> None:
@@ -227,7 +229,7 @@ class Watch:
             more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
             what = "; ".join(different[:SHOWN]) + more if progress.identity else "it was saved without `checkpoint`"
             raise ValueError(
-                f"{path} is of another training: {what}. Take another file, or start anew: --fresh, "
+                f"{path} belongs to another training: {what}. Take another file, or start anew: --fresh, "
                 "Checkpoint(path, fresh=True)"
             )
         if progress.finished:
@@ -235,7 +237,7 @@ class Watch:
             return
         now = Run(method="", params=None, model=model)
         if changed := differences(progress.made_with, {"versions": now.versions, "platform": now.platform}):
-            message = f"{path} was begun elsewhere, the last digits may differ: {'; '.join(changed)}"
+            message = f"{path} was begun elsewhere, so the last digits may differ: {'; '.join(changed)}"
             warnings.warn(message, RuntimeWarning, stacklevel=4)
         self._kept = (progress.facts or {}, progress.arrays)
 
