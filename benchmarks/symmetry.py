@@ -28,38 +28,14 @@ from stored import save_json
 
 import lateral
 from lateral.model import final_states
-from lateral.presets import MAX_RATE
 
 RESULTS = Path(__file__).with_name("symmetry.json")
 N_CUTS, N_RANDOM = 7, 20_000
-EDGE = 0.015  # width of the smooth edge at a cut
-CUT_UNIT = 0.02  # cuts are learned in these units, so that one learning rate suits them and the levels
 FACTORS = (1, 4, 10, 40)  # of refinement
 BATCH = 50  # rules simulated side by side
 
 
-class Steps:
-    """f constant between cuts, with smooth edges."""
-
-    def init(self, key):
-        """Cuts anywhere, near the middle or near an end, a third each; levels of either sign, from 0 to the bound."""
-        place_key, middle_key, end_key, flip_key, kind_key, level_key = jax.random.split(key, 6)
-        anywhere = jax.random.uniform(place_key, (N_CUTS,))
-        middle = 0.5 + 0.15 * jax.random.normal(middle_key, (N_CUTS,))
-        near_0 = 0.08 * jax.random.exponential(end_key, (N_CUTS,))
-        end = jnp.where(jax.random.bernoulli(flip_key), near_0, 1.0 - near_0)
-        kind = jax.random.randint(kind_key, (N_CUTS,), 0, 3)
-        cuts = jnp.select([kind == 0, kind == 1], [anywhere, middle], end)
-        levels = jax.random.choice(level_key, jnp.array([-8, -3, -1, -0.3, 0, 0.3, 1, 3, 8.0]), (N_CUTS + 1,))
-        return {"cuts": cuts / CUT_UNIT, "levels": levels}
-
-    def apply(self, params, s):
-        cuts, levels = jnp.sort(CUT_UNIT * params["cuts"]), MAX_RATE * jnp.tanh(params["levels"] / MAX_RATE)
-        passed = jax.nn.sigmoid((s[..., None] - cuts) / EDGE)
-        return levels[0] + passed @ jnp.diff(levels)
-
-
-MODEL = lateral.Model(network=Steps(), objective="tissue", n_replicates=512)
+MODEL = lateral.Model(network=lateral.StepNetwork(N_CUTS, odd=False), objective="tissue", n_replicates=512)
 
 
 def at_fraction(factor: int, **changes) -> lateral.Model:

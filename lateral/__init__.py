@@ -38,6 +38,7 @@ from lateral.readout import (
     soften_fates,
 )
 from lateral.runs import Run, load_run, save_run
+from lateral.step_network import StepNetwork
 from lateral.teaching import check
 from lateral.tissue import Tissue
 from lateral.training.checkpoint import Checkpoint
@@ -85,6 +86,7 @@ __all__ = [
     "Row",
     "Run",
     "Score",
+    "StepNetwork",
     "Table",
     "TanhInhibition",
     "TimeStepWarning",

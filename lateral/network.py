@@ -33,6 +33,7 @@ __all__ = [
     "RegulatoryFunction",
     "Table",
     "TanhInhibition",
+    "bounded",
     "check_network",
     "initial_parameters",
     "locate",
@@ -172,7 +173,7 @@ class MLP:
         activity = (self.input_scale * (neighbour_mean - self.input_centre))[..., None]
         for layer in params[:-1]:
             activity = jnp.tanh(_affine(layer, activity))
-        return _bounded(_affine(params[-1], activity)[..., 0], self.max_rate)
+        return bounded(_affine(params[-1], activity)[..., 0], self.max_rate)
 
 
 @settings
@@ -210,13 +211,24 @@ class RBFNetwork:
         centres = jnp.linspace(0.0, 1.0, network.n_features)[: network._n_weights]
         return {"weights": self._features(centres) @ params["weights"]}
 
+    def fitted(self, f: Callable) -> dict[str, Array]:
+        """Weights that come closest to the rule f, by least squares over 513 neighbour means, before the bound.
+
+        A rate at or beyond the bound, which no weight reaches, is taken as 98 % of it.
+        """
+        neighbours = jnp.linspace(0.0, 1.0, N_KNOTS)
+        target = tabulate(f).values
+        if self.max_rate is not None:
+            target = self.max_rate * jnp.arctanh(jnp.clip(target / self.max_rate, -0.98, 0.98))
+        return {"weights": jnp.linalg.lstsq(self._features(neighbours), target)[0]}
+
     def init(self, key: Array) -> dict[str, Array]:
         """Independent standard normal weights: a random wiggle of f around 0 that knows nothing of the answer."""
         return {"weights": jax.random.normal(check_key(key), (self._n_weights,))}
 
     def apply(self, params: dict[str, Array], neighbour_mean: ArrayLike) -> Array:
         """Rates of neighbour means of any shape."""
-        return _bounded(self._features(neighbour_mean) @ params["weights"], self.max_rate)
+        return bounded(self._features(neighbour_mean) @ params["weights"], self.max_rate)
 
     @property
     def _n_weights(self) -> int:
@@ -238,7 +250,8 @@ def _affine(layer: dict[str, Array], activity: ArrayLike) -> Array:
     return activity @ layer["weights"] + layer["biases"][(None,) * (activity.ndim - 1)]
 
 
-def _bounded(output: Array, max_rate: ArrayLike | None) -> Array:
+def bounded(output: Array, max_rate: ArrayLike | None) -> Array:
+    """What `max_rate` of a network makes of its output."""
     return output if max_rate is None else max_rate * jnp.tanh(output / max_rate)
 
 
@@ -261,9 +274,9 @@ class RegulatoryFunction:
         return self.network.apply(self.params, jnp.asarray(neighbour_mean, float))
 
 
-def check_network(network):
+def check_network(network, name: str = "network"):
     if not callable(getattr(network, "apply", None)):
-        raise ValueError(f"network must have a method apply(params, neighbour_mean), got {network!r}")
+        raise ValueError(f"{name} must have a method apply(params, neighbour_mean), got {network!r}")
     return network
 
 

@@ -18,16 +18,17 @@ from lateral.training.descent import GradientDescent
 from lateral.training.restarts import Restarts, train_restarts
 from lateral.training.schedule import Plan
 
-__all__ = ["MAX_RATE", "METHODS", "PRESETS", "RenamedWarning", "preset", "settings_classes", "trainer"]
+__all__ = ["FROM_STEPS", "MAX_RATE", "METHODS", "PRESETS", "RenamedWarning", "preset", "settings_classes", "trainer"]
 
 MAX_RATE = 5.0
 # For each method its presets, the default first.
 METHODS: dict[str, tuple[str, ...]] = {
     "evolution": ("recipe", "guide", "pathwise"),
     "backprop": ("recipe", "pathwise", "guide"),
-    "score": ("recipe",),
+    "score": ("recipe", "steps"),
 }
-PRESETS = ("recipe", "guide", "pathwise")
+PRESETS = ("recipe", "guide", "pathwise", "steps")
+FROM_STEPS = {"draw_from": "steps", "n_candidates": 4096, "n_restarts": 2, "n_exploration": 0, "n_epochs": 600}
 # What each training function takes as loose settings.
 _SETTINGS = {
     train_evolution: (EvolutionPlan, EvolutionStrategy),
@@ -79,10 +80,11 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     `pathwise` is the best found for the gradient through the simulation: scaled input, |f| up to 5, soft fates scored
     by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of 300
     steps, with a falling learning rate and clipped gradients. For evolution it is the recipe.
+    `steps` is the recipe of the score without exploration: its two starts are the best of 4,096 random step rules.
 
     Args:
         method: `"evolution"`, `"backprop"` or `"score"`.
-        name: `"recipe"`, `"guide"` or `"pathwise"`.
+        name: `"recipe"`, `"guide"`, `"pathwise"` or `"steps"`.
         **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the recipe of the score
             trains at a tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of
             the training function.
@@ -110,7 +112,8 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     if name == "guide" or method == "evolution":
         model, settings = Model(**of_model), changes
     else:
-        model, settings = _by_gradient(method, of_model, changes, hidden_dims)
+        from_steps = FROM_STEPS if name == "steps" else {}
+        model, settings = _by_gradient(method, of_model, from_steps | changes, hidden_dims)
     _check(train, model, settings)
     return model, settings
 

@@ -24,8 +24,9 @@ from lateral import (
     run_multiple_replicates,
     run_trajectories,
     tabulate,
+    threads,
 )
-from lateral.engine import ENGINES
+from lateral.engine import ENGINES, simulation
 from lateral.engine.noise import standard_normal
 from lateral.model import final_states, scores_of
 from lateral.tissue import Tissue, euler_maruyama_step
@@ -164,6 +165,49 @@ def test_a_batch_holds_the_replicates_of_the_whole(key, engine):
             TanhInhibition(), **TISSUE | {"n_replicates": n}, key=key, first_replicate=first, engine=engine
         )
         np.testing.assert_allclose(batch, whole[first : first + n], atol=0.0 if engine == "table" else 1e-12)
+
+
+@pytest.mark.parametrize("n_threads", ["2", "3"])
+@pytest.mark.parametrize("n_replicates", [9, 12])
+def test_threads_share_the_replicates_and_change_no_tissue(key, monkeypatch, n_threads, n_replicates):
+    """Bit for bit, with states given or drawn, on the way or final; under a transformation nothing is shared."""
+    tissue = TISSUE | {"n_replicates": n_replicates, "key": key, "first_replicate": 4}
+    initial = jax.random.uniform(key, (n_replicates, 7))
+
+    def everything():
+        return (
+            run_multiple_replicates(TanhInhibition(), **tissue, refine=2),
+            run_multiple_replicates(TanhInhibition(), **tissue, initial_states=initial),
+            run_trajectories(TanhInhibition(), **tissue, every=20),
+        )
+
+    monkeypatch.setenv("LATERAL_THREADS", "1")
+    alone = everything()
+    monkeypatch.setenv("LATERAL_THREADS", n_threads)
+    monkeypatch.setattr(simulation, "LEAST_WORK", 1)
+    monkeypatch.setattr(simulation, "LEAST_WIDTH", 1)
+    seen = []
+    monkeypatch.setattr(simulation, "in_threads", lambda calls: seen.append(len(calls)) or threads.in_threads(calls))
+    for shared, whole in zip(everything(), alone, strict=True):
+        np.testing.assert_array_equal(shared, whole)
+    assert seen == 3 * [int(n_threads)]
+    seen.clear()
+    jax.grad(lambda slope: run_multiple_replicates(TanhInhibition(slope), **tissue).sum())(5.0)
+    assert not seen
+
+
+def test_little_work_is_not_shared_and_the_number_of_threads_is_checked(monkeypatch):
+    monkeypatch.setenv("LATERAL_THREADS", "4")
+    tissue = Tissue(n_cells=7, n_steps=1000)
+    assert simulation.size_of_share(tissue, 50, 1) == 50, "one score of evolution"
+    assert simulation.size_of_share(tissue, 20_000, 1) == 5000
+    assert simulation.size_of_share(tissue, 20_002, 1) == 5002, "each begins with an even replicate"
+    for wrong in ("0", "-1", "many", "1.5"):
+        monkeypatch.setenv("LATERAL_THREADS", wrong)
+        with pytest.raises(ValueError, match=f"LATERAL_THREADS must be a whole number >= 1, got '{wrong}'"):
+            simulation.size_of_share(tissue, 20_000, 1)
+    monkeypatch.delenv("LATERAL_THREADS")
+    assert threads.n_threads() >= 1
 
 
 _ON_TWO_DEVICES = """

@@ -1,6 +1,7 @@
 """Regulatory functions against closed forms, hand-written NumPy, error bounds and symmetry."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,14 @@ from lateral import (
     DeadBand,
     RBFNetwork,
     RegulatoryFunction,
+    StepNetwork,
     Table,
     TanhInhibition,
     fit_network,
     tabulate,
     tanh_as_network,
 )
+from lateral.step_network import CUT_UNIT, LEVELS
 
 X = np.linspace(0.0, 1.0, 13)
 
@@ -258,6 +261,45 @@ def test_a_smoothed_network_is_less_steep_and_a_smooth_rule_survives_the_way_bac
     np.testing.assert_allclose(network.apply(back, x), smooth.apply(there, x), atol=0.2)
 
 
+# --- steps
+
+
+@pytest.mark.parametrize("odd", [True, False])
+def test_a_step_rule_is_constant_between_its_cuts(odd):
+    """Cuts in any order, levels bounded, edges too narrow to be seen; an odd rule has a mirror image beyond 1/2."""
+    network = StepNetwork(n_cuts=2, edge=1e-4, odd=odd, max_rate=2.0)
+    params = {"cuts": jnp.array([0.3, 0.1]) / CUT_UNIT, "levels": jnp.array([1.0, -3.0, 8.0])}
+    left = 2.0 * np.tanh(np.array([1.0, -3.0, 8.0]) / 2.0)
+    x = np.array([0.05, 0.2, 0.4, 0.6, 0.8, 0.95])
+    right = -left[::-1] if odd else np.full(3, left[2])
+    np.testing.assert_allclose(network.apply(params, x), np.concatenate([left, right]), atol=1e-6)
+    np.testing.assert_allclose(network.apply(params, x.reshape(2, 3)).ravel(), network.apply(params, x), atol=1e-14)
+    unbounded = dataclasses.replace(network, max_rate=None)
+    assert float(unbounded.apply(params, 0.4)) == pytest.approx(8.0)
+
+
+def test_an_edge_is_a_logistic_function_of_the_neighbour_mean():
+    network = StepNetwork(n_cuts=1, edge=0.02, odd=False, max_rate=None)
+    params = {"cuts": jnp.array([0.4]) / CUT_UNIT, "levels": jnp.array([-1.0, 2.0])}
+    np.testing.assert_allclose(network.apply(params, X), -1.0 + 3.0 / (1.0 + np.exp((0.4 - X) / 0.02)), atol=1e-12)
+
+
+@pytest.mark.parametrize("odd", [True, False])
+def test_random_step_rules_have_cuts_of_three_kinds_and_levels_of_either_sign(key, odd):
+    """Cuts lie where the three distributions say, a third each; an odd rule folds the right half onto the left."""
+    drawn = jax.vmap(StepNetwork(odd=odd).init)(jax.random.split(key, 20_000))
+    cuts, levels = CUT_UNIT * np.asarray(drawn["cuts"]).ravel(), np.asarray(drawn["levels"]).ravel()
+    normal = [0.5 * (1.0 + math.erf(x / 0.15 / math.sqrt(2.0))) for x in (-0.4, -0.1, 0.0)]
+    near_an_end = [0.5 * (1.0 - math.exp(-x / 0.08)) for x in (0.1, 0.4, 0.5)]
+    for x, of_normal, of_end in zip((0.1, 0.4, 0.5), normal, near_an_end, strict=True):
+        below = (x + of_normal + of_end) / 3.0
+        expected = below + (x + of_normal + of_end) / 3.0 if odd else below
+        assert (cuts < x).mean() == pytest.approx(min(expected, 1.0), abs=0.01)
+    values, counts = np.unique(levels, return_counts=True)
+    np.testing.assert_allclose(values, LEVELS, rtol=1e-6)
+    np.testing.assert_allclose(counts / counts.sum(), 1.0 / 9.0, atol=0.01)
+
+
 # --- a network close to a rule
 
 
@@ -273,7 +315,16 @@ def test_a_fit_is_that_of_least_squares(key, odd):
     bumps = np.stack([network.apply({"weights": row}, x) for row in jnp.eye(n_weights)], axis=1)
     best = np.linalg.lstsq(bumps, np.asarray(f(x)), rcond=None)[0]
     fitted = fit_network(network, f, key=key)["weights"]
-    np.testing.assert_allclose(bumps @ fitted, bumps @ best, atol=1e-3)
+    np.testing.assert_allclose(bumps @ fitted, bumps @ best, atol=1e-10)
+
+
+def test_a_fit_within_a_bound_takes_rates_beyond_it_as_nearly_at_it():
+    """Steps of 8 under a bound of 5, by bumps that are narrow enough to follow them."""
+    network, rule = RBFNetwork(), StepNetwork(n_cuts=1, edge=0.02, max_rate=None)
+    f = RegulatoryFunction(rule, {"cuts": jnp.array([0.36]) / CUT_UNIT, "levels": jnp.array([8.0, 0.0])})
+    fitted = network.apply(network.fitted(f), X)
+    away = np.abs(np.abs(X - 0.5) - 0.14) > 0.08
+    np.testing.assert_allclose(fitted[away], 5.0 * np.clip(np.asarray(f(X)) / 5.0, -0.98, 0.98)[away], atol=0.35)
 
 
 def test_a_perceptron_comes_close_to_a_dead_band(key):

@@ -23,7 +23,7 @@ from lateral.evaluation import merit, what_was_found
 from lateral.model import hard_objective, scores_of
 from lateral.numerics import worst_if_not_finite
 from lateral.training.fresh import Checks
-from lateral.training.restarts import best_candidates
+from lateral.training.halving import best_candidates
 
 pytestmark = pytest.mark.usefixtures("float32", "nan_allowed")
 

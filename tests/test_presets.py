@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from lateral import MLP, Model, RBFNetwork, preset, train_backprop, train_evolution, train_restarts
-from lateral.presets import METHODS, RenamedWarning, trainer
+from lateral.presets import FROM_STEPS, METHODS, RenamedWarning, trainer
 from lateral.training.estimators import Combination
 
 GUIDE_NETWORK = MLP((8, 8), input_centre=0.0, input_scale=1.0)
@@ -28,6 +28,7 @@ def test_the_guide_is_the_document_to_the_letter(method):
         ("evolution", "recipe", MLP((8, 8), max_rate=5.0)),
         ("backprop", "pathwise", MLP((8, 8), max_rate=5.0)),
         ("score", "recipe", RBFNetwork(max_rate=5.0)),
+        ("score", "steps", RBFNetwork(max_rate=5.0)),
     ],
 )
 def test_all_but_the_guide_bound_the_rate(method, name, network):
@@ -42,6 +43,12 @@ def test_hidden_dims_ask_for_a_multilayer_perceptron():
     model, settings = preset("score", hidden_dims=(4,))
     assert model.network == MLP((4,), max_rate=5.0) and settings == {"exploration_rate": 0.03, "learning_rate": 0.02}
     assert preset("score", hidden_dims=(4,), learning_rate=0.1)[1]["learning_rate"] == 0.1
+
+
+def test_steps_is_the_recipe_without_exploration_from_the_best_of_thousands_of_step_rules():
+    model, settings = preset("score", "steps", n_epochs=300)
+    assert model == preset("score")[0]
+    assert settings == FROM_STEPS | {"n_epochs": 300}
 
 
 def test_each_preset_is_for_one_function():
@@ -91,8 +98,8 @@ def test_the_recipe_as_it_was_spelled_before_is_understood_with_a_notice():
 
 
 @pytest.mark.parametrize("name", ["guide", "pathwise"])
-def test_the_score_has_the_recipe_only(name):
-    with pytest.raises(ValueError, match=f"preset must be one of 'recipe', got '{name}'"):
+def test_the_score_has_no_other_presets(name):
+    with pytest.raises(ValueError, match=f"preset must be one of 'recipe', 'steps', got '{name}'"):
         preset("score", name)
 
 

@@ -7,10 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lateral import MLP, Model, RBFNetwork, Score, TrainingDiverged, train_restarts
+from lateral import (
+    MLP,
+    Model,
+    RBFNetwork,
+    RegulatoryFunction,
+    Score,
+    StepNetwork,
+    TrainingDiverged,
+    train_restarts,
+)
 from lateral.evaluation import fresh_objective, merit
 from lateral.training import restarts
-from lateral.training.restarts import best_candidates
+from lateral.training.halving import best_candidates, draw_and_halve, heats
 
 pytestmark = [pytest.mark.usefixtures("float32"), pytest.mark.filterwarnings("ignore::lateral.TimeStepWarning")]
 
@@ -83,6 +92,43 @@ def test_thebest_candidates_are_those_that_score_best_on_many_replicates():
     assert merit(fresh_objective(one, MODEL, jax.random.key(6), 20_000)) > median
 
 
+def test_random_rules_of_another_kind_are_halved_and_the_network_is_fitted_to_the_best():
+    """By default step rules, odd and bounded as the network is; or those of any network. What they cost is counted."""
+    sizes = dict(n_candidates=64, n_restarts=2, n_exploration=0)
+    run = train(draw_from="steps", **sizes)
+    assert (run.settings["draw_from"], run.settings["n_exploration"]) == ("steps", 0)
+    key = jax.random.split(jax.random.key(3), 1 + 2 + 2)[0]
+    drawing = MODEL.changed(network=StepNetwork(odd=True, max_rate=5.0))
+    drawn = draw_and_halve(drawing, key, 64, heats(64, 2))
+    fits = [MODEL.network.fitted(RegulatoryFunction(drawing.network, best))["weights"] for best in drawn.best]
+    assert any(np.array_equal(run.initial_params["weights"], fit) for fit in fits)
+    assert run.settings["candidates"] == drawn.candidates and len(run.settings["restarts"]) == 2
+    training = 2 * 4 * 60 * (3 * 64 * 6 // 2 + 2 * 5 * 400)
+    assert run.settings["cell_updates"] == drawn.work + training
+    assert len(run.history["loss"]) == 6
+
+    own = train(draw_from=MLP((3,), max_rate=5.0), **sizes)
+    assert own.settings["draw_from"]["type"] == "MLP" and own.model.network == MODEL.network
+    same = train(draw_from=MODEL.network, **sizes)
+    assert same.settings["cell_updates"] == run.settings["cell_updates"]
+
+
+def test_without_exploration_a_start_that_diverges_is_dropped(monkeypatch):
+    train_one, calls = restarts.descend, []
+
+    def all_but_the_second(*how, **given):
+        calls.append(None)
+        run = train_one(*how, **given)
+        if len(calls) != 2:
+            raise TrainingDiverged("not finite", run, 0)
+        return run
+
+    monkeypatch.setattr(restarts, "descend", all_but_the_second)
+    assert len(train(n_threads=1, n_exploration=0).settings["restarts"]) == 1
+    with pytest.raises(TrainingDiverged, match="not finite"):
+        train(n_threads=1, n_exploration=0)
+
+
 def test_a_warm_start_is_one_restart_without_candidates():
     start = {"weights": jnp.array([4.0, 3.0, 2.0, 1.0])}
     run = train(initial_params=start)
@@ -146,6 +192,9 @@ def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypat
         ({"dt_cycle": ()}, "dt_cycle must be a tuple of factors"),
         ({"exploration_noise": "loud"}, "exploration_noise must be one of"),
         ({"training_noise": "loud"}, "training_noise must be one of"),
+        ({"draw_from": "hats"}, "draw_from must be one of 'network', 'steps', got 'hats'"),
+        ({"draw_from": 3}, "draw_from must have a method apply"),
+        ({"n_exploration": -1}, "n_exploration must be >= 0, got -1"),
     ],
 )
 def test_a_mistake_is_refused(settings, message):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from oracles import Chain
 
-from lateral import MLP, Graph, Model, RBFNetwork, Run, evaluate, load_run, save_run
+from lateral import MLP, Graph, Model, RBFNetwork, Run, StepNetwork, evaluate, load_run, save_run
 from lateral.runs import check_storable, load_progress
 from lateral.storage import machine
 
@@ -73,8 +73,8 @@ def test_a_run_survives_the_round_trip(tmp_path, run):
     assert loaded.versions["jax"] == jax.__version__
 
 
-def test_where_a_run_started_survives_too_and_files_without_it_still_load(tmp_path, run, monkeypatch):
-    network = RBFNetwork(9, odd=False, max_rate=None)
+@pytest.mark.parametrize("network", [RBFNetwork(9, odd=False, max_rate=None), StepNetwork(3, edge=0.1, odd=False)])
+def test_where_a_run_started_survives_too_and_files_without_it_still_load(tmp_path, run, network):
     begun = dataclasses.replace(
         run,
         model=dataclasses.replace(run.model, network=network),

@@ -24,6 +24,7 @@ from lateral.evolution import EvolutionPlan, train_evolution
 from lateral.fields import options_of
 from lateral.geometry import Pinned, Ring, Row, RowWithEnds
 from lateral.readout import Readout
+from lateral.step_network import StepNetwork
 from lateral.tissue import Tissue
 from lateral.training.descent import GradientDescent
 from lateral.training.estimators import ESTIMATORS
@@ -34,8 +35,8 @@ pytestmark = [pytest.mark.bad_input, pytest.mark.usefixtures("nan_allowed")]
 
 N_EXAMPLES = int(os.environ.get("LATERAL_EXAMPLES", "100"))
 KEY = jax.random.key(0)
-CLASSES = (Tissue, RowWithEnds, Row, Ring, Pinned, Numerics, Readout, Model, MLP, RBFNetwork, EvolutionStrategy,
-           EvolutionPlan, Plan, GradientDescent, Restarts, *ESTIMATORS.values())  # fmt: skip
+CLASSES = (Tissue, RowWithEnds, Row, Ring, Pinned, Numerics, Readout, Model, MLP, RBFNetwork, StepNetwork,
+           EvolutionStrategy, EvolutionPlan, Plan, GradientDescent, Restarts, *ESTIMATORS.values())  # fmt: skip
 FIELDS = [(cls, f.name, f.metadata["setting"]) for cls in CLASSES for f in dataclasses.fields(cls)]
 DRAWN = [field for field in FIELDS if field[2].kind not in ("value", "part")]
 

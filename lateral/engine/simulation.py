@@ -23,9 +23,14 @@ from lateral.checks import (
 )
 from lateral.engine.protocol import Numerics, engine_of, evaluated, prepare_rule
 from lateral.static import combine, partition
+from lateral.threads import in_threads, n_threads
 from lateral.tissue import Tissue
 
-__all__ = ["run_engine", "simulate"]
+__all__ = ["run_engine", "simulate", "size_of_share"]
+
+# A thread pays from here on: cell updates of all, and cells of all replicates, which one thread does side by side.
+LEAST_WORK = 1_000_000
+LEAST_WIDTH = 2_000
 
 
 def simulate(
@@ -63,19 +68,35 @@ def simulate(
     arrays, static = partition(evaluated(f, numerics.n_knots))
     numbers, of_tissue = partition(tissue)
     dtype = jnp.result_type(float)
-    return run_engine(
-        arrays,
-        key,
-        [_as_float(x, dtype) for x in numbers],
-        initial_states,
-        first_replicate,
-        f=static,
-        tissue=of_tissue,
-        numerics=numerics,
-        n_replicates=n_replicates,
-        refine=refine,
-        every=every,
-    )
+    numbers = [_as_float(x, dtype) for x in numbers]
+    sizes = dict(f=static, tissue=of_tissue, numerics=numerics, refine=refine, every=every)
+    traced = any(map(is_traced, [*arrays, key, *numbers, initial_states, first_replicate]))
+    size = n_replicates if traced else size_of_share(tissue, n_replicates, refine)
+
+    def share(start: int) -> Array:
+        initial = None if initial_states is None else _rows(initial_states, start, size)
+        return run_engine(arrays, key, numbers, initial, first_replicate + np.uint32(start), n_replicates=size, **sizes)
+
+    if size == n_replicates:
+        return run_engine(arrays, key, numbers, initial_states, first_replicate, n_replicates=size, **sizes)
+    shares = in_threads([partial(share, start) for start in range(0, n_replicates, size)])
+    return jnp.concatenate(shares)[:n_replicates]
+
+
+def size_of_share(tissue: Tissue, n_replicates: int, refine: int) -> int:
+    """Replicates that one thread simulates: all of them where there is one thread, or too little work for two."""
+    if jax.default_backend() != "cpu":
+        return n_replicates
+    work = n_replicates * tissue.n_cells * tissue.n_steps * refine
+    width = n_replicates * tissue.n_cells
+    n_shares = max(1, min(n_threads(), work // LEAST_WORK, width // LEAST_WIDTH))
+    size = -(-n_replicates // n_shares)
+    return n_replicates if n_shares == 1 else size + size % 2  # an even replicate begins each
+
+
+def _rows(states: Array, start: int, size: int) -> Array:
+    """Some rows; those beyond the last are the last."""
+    return states[np.minimum(np.arange(start, start + size), len(states) - 1)]
 
 
 @partial(jax.jit, static_argnames=("f", "tissue", "numerics", "n_replicates", "refine", "every"))

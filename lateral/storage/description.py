@@ -17,11 +17,13 @@ from lateral.model import Model
 from lateral.network import MLP, RBFNetwork
 from lateral.objective import OBJECTIVES
 from lateral.readout import Readout
+from lateral.step_network import StepNetwork
 from lateral.tissue import Tissue
 
 __all__ = ["check_own", "decode", "describe", "encode", "own_parts", "rebuild"]
 
-KINDS = {kind.__name__: kind for kind in (MLP, RBFNetwork, *GEOMETRIES.values(), Tissue, Readout, Numerics, Model)}
+OURS = (MLP, RBFNetwork, StepNetwork, *GEOMETRIES.values(), Tissue, Readout, Numerics, Model)
+KINDS = {kind.__name__: kind for kind in OURS}
 MAY_BE_OWN = ("network", "geometry", "objective", "relaxation", "engine")
 
 

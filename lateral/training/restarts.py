@@ -15,39 +15,45 @@ want: the networks are drawn by `network.init`, and the objective alone selects 
 patterns inside each tissue, where a consensus is worth nothing). All simulations, dropped ones too, are counted in
 `run.settings["cell_updates"]`.
 
+Exploration finds steep flanks and a flat piece between them. A start that has this shape already does without it:
+
+    4,096 random step rules ─→ 256 ─→ 16 ─→ the best 2, fitted by the network, trained on ─→ the best
+
+This is `draw_from="steps"` with `n_exploration=0`; any other network may draw the rules too (`training.halving`).
+
 Restarts run side by side, one thread each, and not under one `vmap`: XLA does not share loops as small as theirs out
 among the cores of a CPU.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from os import PathLike
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array
 
-from lateral.checks import check_key
+from lateral.checks import check_choice, check_key
 from lateral.evaluation import merit, warn_of_time_step
-from lateral.evolution import population_fitness
 from lateral.fields import choice, documented, number, recorded, settings, size, sort_settings, value
 from lateral.model import Model, check_model
-from lateral.network import RBFNetwork, initial_parameters
+from lateral.network import RBFNetwork, RegulatoryFunction, check_network
 from lateral.runs import Run
-from lateral.threads import at_this_precision
+from lateral.step_network import StepNetwork
+from lateral.threads import at_this_precision, n_threads
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.descent import GradientDescent, descend
 from lateral.training.driver import Training, TrainingDiverged
 from lateral.training.estimators import Score, check_estimator
+from lateral.training.fit import fit_network
+from lateral.training.halving import Drawn, best_candidates, draw_and_halve, heats
 from lateral.training.schedule import NOISE_CURRICULA, Plan, check_training_steps
 from lateral.training.watch import Watch
 
-__all__ = ["B2", "Restarts", "best_candidates", "train_restarts"]
+__all__ = ["B2", "Restarts", "train_restarts"]
 
 # Gradients shrink tenfold once a slope is climbed: 1,000 epochs would be too long a memory.
 B2 = 0.99
@@ -56,16 +62,27 @@ MOMENT = 0.1  # seconds between two looks at threads that train
 PATIENCE = 1.5  # seconds that an interruption waits for their chunks to end
 
 
+def _check_family(name: str, family):
+    if isinstance(family, str):
+        return check_choice(name, family, ("network", "steps"))
+    return check_network(family, name)
+
+
 @settings
 class Restarts:
     """How many networks are drawn, explored and trained on, and how."""
 
-    n_candidates: int = size(
-        256, "random networks that are scored, on 64 replicates each; the best 2 n_restarts once more on 1,024"
+    draw_from: Any = value(
+        "network",
+        "what draws the random rules: the `network` that is trained; `steps`, a `StepNetwork`; or any other network. "
+        "From another one the best are found by successive halving, and the network that is trained is fitted to them",
+        _check_family,
+        option={"choices": ("network", "steps")},
     )
+    n_candidates: int = size(256, "random rules that are scored; the best are scored again on more replicates")
     n_restarts: int = size(4, "best of them that are explored")
     n_survivors: int = size(2, "best of those that are trained on, at most n_restarts")
-    n_exploration: int = size(200, "epochs of exploration, at a constant learning rate")
+    n_exploration: int = size(200, "epochs of exploration, at a constant learning rate; 0 for none", minimum=0)
     n_epochs: int = size(
         1200, "epochs of the training that follows, with the learning rate falling along a cosine to 3 %"
     )
@@ -101,6 +118,12 @@ class Restarts:
         """Networks that are trained on."""
         return min(self.n_survivors, self.n_restarts)
 
+    def family(self, network: Any) -> Any:
+        """The network that draws the candidates; step rules are odd and bounded as those of `network` are."""
+        if self.draw_from != "steps":
+            return network if self.draw_from == "network" else self.draw_from
+        return StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None))
+
     def exploration(self) -> tuple[Plan, GradientDescent]:
         """How each restart is trained."""
         plan = Plan(
@@ -130,7 +153,10 @@ class Restarts:
 
     def check(self, model: Model) -> None:
         """Refuse what the training of this model would stumble over, before anything is compiled."""
-        for plan, algorithm in (self.exploration(), self.refinement(model)):
+        stages = [self.refinement(model)]
+        if self.n_exploration:
+            stages.insert(0, self.exploration())
+        for plan, algorithm in stages:
             plan.check(model, algorithm)
 
     def _descent(self):
@@ -182,7 +208,7 @@ def train_restarts(
         settings |= {"n_restarts": 1, "n_candidates": 1}
     (plan,) = sort_settings(settings, Restarts(), of="train_restarts")
     plan.check(model)
-    method = plan.exploration()[1].method
+    method = plan.refinement(model)[1].method
     identity = identity_of(method, model, key, initial_params, recorded(plan))
     n_all = plan.n_restarts * plan.n_exploration + plan.n_refined * plan.n_epochs
     kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
@@ -193,52 +219,54 @@ def train_restarts(
 
 
 def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, initial_params: Any) -> Run:
-    exploration, refinement = plan.exploration(), plan.refinement(model)
-    network = model.network
-    smooth = model.changed(network=network.smoothed() if hasattr(network, "smoothed") else network)
     candidate_key, *keys = jax.random.split(key, 1 + plan.n_restarts + plan.n_refined)
     if initial_params is None:
-        starts, candidates, work = best_candidates(model, candidate_key, plan.n_candidates, plan.n_restarts)
+        starts, candidates, work = _starts(model, plan, candidate_key)
     else:
         starts, candidates, work = [initial_params], None, 0
 
-    explored_from = [_converted(start, network, smooth.network) for start in starts]
-    outcomes = _train_all("explored", explored_from, keys[: plan.n_restarts], smooth, exploration, plan, watch)
-    explored = [(run, start) for run, start in zip(outcomes, starts, strict=True) if isinstance(run, Run)]
-    explored.sort(key=lambda of_one: _merit(of_one[0]), reverse=True)
-    if not explored:
-        raise outcomes[0]
-    survivors = explored[: plan.n_refined]
-    refined_from = [_converted(run.params, smooth.network, network) for run, _ in survivors]
+    survivors, outcomes = [(None, start) for start in starts[: plan.n_refined]], []
+    refined_from = [start for _, start in survivors]
+    if plan.n_exploration:
+        survivors, outcomes = _explore(model, plan, watch, keys[: plan.n_restarts], starts)
+        survivors = survivors[: plan.n_refined]
+        smooth = _smoothed(model.network)
+        refined_from = [_converted(run.params, smooth, model.network) for run, _ in survivors]
+    refinement = plan.refinement(model)
     refined = _train_all("refined", refined_from, keys[plan.n_restarts :], model, refinement, plan, watch)
 
     work += sum(_work(outcome) for outcome in [*outcomes, *refined])
+    ranked = sorted((_fresh(run) for run in outcomes or refined if isinstance(run, Run)), key=merit, reverse=True)
     kept = recorded(plan) | {"n_training_steps": refinement[0].n_training_steps, "candidates": candidates}
     kept |= {"n_candidates": 0 if candidates is None else plan.n_candidates, "n_survivors": plan.n_refined}
-    kept |= {"restarts": [run.settings["fresh_objective"] for run, _ in explored], "cell_updates": work}
+    kept |= {"restarts": ranked, "cell_updates": work}
     return _best_line(survivors, refined, kept)
 
 
-def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) -> tuple[list, list[float], int]:
-    """The best random networks, the lowest, median and highest objective of all of them, and the work it took."""
-    init_key, first_key, second_key = jax.random.split(key, 3)
-    population = jax.vmap(lambda key: initial_parameters(model.network, key))(jax.random.split(init_key, n_candidates))
-    work = 0
+def _explore(model: Model, plan: Restarts, watch: Watch, keys, starts: list) -> tuple[list, list]:
+    """What was explored, with what it grew from, best first; and what became of all, those that diverged too."""
+    smooth = _smoothed(model.network)
+    explored_from = [_converted(start, model.network, smooth) for start in starts]
+    how = plan.exploration()
+    outcomes = _train_all("explored", explored_from, keys, model.changed(network=smooth), how, plan, watch)
+    explored = [(run, start) for run, start in zip(outcomes, starts, strict=True) if isinstance(run, Run)]
+    if not explored:
+        raise outcomes[0]
+    return sorted(explored, key=lambda of_one: merit(_fresh(of_one[0])), reverse=True), outcomes
 
-    def best_of(population, n_best, n_replicates, key):
-        scored = model.changed(n_replicates=n_replicates)
-        scores, _ = population_fitness(population, scored, key)
-        nonlocal work
-        work += scores.shape[0] * scored.cell_updates
-        order = jnp.argsort(-scores)[:n_best]
-        return jax.tree.map(lambda x: x[order], population), scores
 
-    some, scores = best_of(population, 2 * n_best, 64, first_key)
-    if not (finite := np.isfinite(scores)).any():
-        raise ValueError(f"none of {n_candidates} random networks has a finite objective: bound them with max_rate")
-    few, _ = best_of(some, n_best, 1024, second_key)
-    summary = [float(np.quantile(scores[finite], q)) for q in (0.0, 0.5, 1.0)]
-    return [jax.tree.map(lambda x, i=i: x[i], few) for i in range(n_best)], summary, work
+def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
+    """Parameters of the best candidates, for the network that is trained."""
+    network = model.network
+    if plan.draw_from == "network":
+        return best_candidates(model, key, plan.n_candidates, plan.n_restarts)
+    drawing = model.changed(network=plan.family(network))
+    drawn = draw_and_halve(drawing, key, plan.n_candidates, heats(plan.n_candidates, plan.n_restarts))
+    if drawing.network == network:
+        return drawn
+    keys = jax.random.split(jax.random.fold_in(key, 0), plan.n_restarts)
+    rules = [RegulatoryFunction(drawing.network, params) for params in drawn.best]
+    return drawn._replace(best=[fit_network(network, rule, key=key) for rule, key in zip(rules, keys, strict=True)])
 
 
 def _train_all(name, starts, keys, model, how, plan, watch) -> list[Run | TrainingDiverged]:
@@ -251,10 +279,10 @@ def _train_all(name, starts, keys, model, how, plan, watch) -> list[Run | Traini
         except TrainingDiverged as error:
             return error
 
-    n_threads = plan.n_threads or os.cpu_count() or 1
-    if n_threads == 1:
+    at_once = plan.n_threads or n_threads()
+    if at_once == 1:
         return [train(number, start, key) for number, (start, key) in enumerate(zip(starts, keys, strict=True))]
-    pool = ThreadPoolExecutor(min(n_threads, len(starts)))
+    pool = ThreadPoolExecutor(min(at_once, len(starts)))
     try:
         trained = [pool.submit(train, *of_one) for of_one in zip(range(len(starts)), starts, keys, strict=True)]
         _wait_for(trained, watch)
@@ -282,12 +310,20 @@ def _best_line(survivors, refined, kept: dict[str, Any]) -> Run:
     """The best of the explored networks and of what became of them, with the history of both.
 
     If the training after exploration fails, or gains nothing, the result of exploration is kept.
+
+    Raises:
+        TrainingDiverged: if nothing was explored, and nothing that was trained stayed finite.
     """
-    lines = [
-        ((parent, run) if isinstance(run, Run) and _merit(run) > _merit(parent) else (parent,), start)
-        for (parent, start), run in zip(survivors, refined, strict=True)
-    ]
-    line, start = max(lines, key=lambda of_one: _merit(of_one[0][-1]))
+    lines = []
+    for (parent, start), run in zip(survivors, refined, strict=True):
+        line = [] if parent is None else [parent]
+        if isinstance(run, Run) and (not line or merit(_fresh(run)) > merit(_fresh(parent))):
+            line.append(run)
+        if line:
+            lines.append((line, start))
+    if not lines:
+        raise refined[0]
+    line, start = max(lines, key=lambda of_one: merit(_fresh(of_one[0][-1])))
     best = line[-1]
     return dataclasses.replace(
         best,
@@ -302,8 +338,12 @@ def _converted(params, network, other):
     return network.converted(params, other) if hasattr(network, "converted") else params
 
 
-def _merit(run: Run) -> float:
-    return merit(run.settings["fresh_objective"])
+def _fresh(run: Run):
+    return run.settings["fresh_objective"]
+
+
+def _smoothed(network):
+    return network.smoothed() if hasattr(network, "smoothed") else network
 
 
 def _work(outcome: Run | TrainingDiverged) -> int:

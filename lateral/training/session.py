@@ -32,7 +32,8 @@ from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.descent import GradientDescent
 from lateral.training.driver import Algorithm, Training, TrainingDiverged
 from lateral.training.estimators import ESTIMATORS
-from lateral.training.restarts import B2, best_candidates
+from lateral.training.halving import best_candidates
+from lateral.training.restarts import B2
 from lateral.training.score import require_noise
 from lateral.training.watch import Watch
 
@@ -95,7 +96,7 @@ class TrainingSession:
         self._watch = Watch(0, self.algorithm.unit, identity, self.model, checkpoint=checkpoint)
         start_key, run_key = jax.random.split(check_key(key))
         if initial_params is None:
-            initial_params = best_candidates(self.model, start_key, n_candidates, 1)[0][0]
+            initial_params = best_candidates(self.model, start_key, n_candidates, 1).best[0]
         state = self.algorithm.init(self.model.network, jax.random.fold_in(start_key, 1), as_floats(initial_params))
         self._training = Training(self.algorithm, self.model, state, run_key)
         self._watch.begin("session", self._training, None, self.run)

@@ -1,0 +1,109 @@
+"""Successive halving: many random rules scored on a few tissues each, the better ones on more, until few are left.
+
+Most random rules are useless, and a few tissues are enough to see it (Jamieson & Talwalkar, AISTATS 2016). Any network
+will do whose `init` draws random rules: the one that is trained, or one that draws rules of another kind.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from lateral.evolution import population_fitness
+from lateral.model import Model
+from lateral.network import initial_parameters
+from lateral.numerics import worst_if_not_finite
+from lateral.threads import in_threads
+
+__all__ = ["Drawn", "Heat", "best_candidates", "draw_and_halve", "heats"]
+
+BATCH = 4096  # tissues that are simulated side by side
+
+
+class Heat(NamedTuple):
+    """One round of the selection.
+
+    Attributes:
+        n_best: rules that go on.
+        n_replicates: tissues of each.
+        share: of the duration of the model that is simulated, in which nearly all tissues choose.
+        refine: whether they run at a quarter of the time step too; the lower objective less the difference counts.
+    """
+
+    n_best: int
+    n_replicates: int
+    share: float = 1.0
+    refine: bool = False
+
+
+class Drawn(NamedTuple):
+    """What was drawn, and what is left of it.
+
+    Attributes:
+        best: parameters of the rules that are left, best first.
+        candidates: lowest, median and highest objective of all that were drawn, in the first heat.
+        work: cell updates that it took.
+    """
+
+    best: list[Any]
+    candidates: list[float]
+    work: int
+
+
+def heats(n_candidates: int, n_best: int) -> tuple[Heat, ...]:
+    """From 16 tissues for half of the time over 64 to 512 at two time steps, where there are thousands of rules."""
+    first, second = max(n_candidates // 16, 4 * n_best), max(n_candidates // 256, 2 * n_best)
+    return Heat(first, 16, share=0.5), Heat(second, 64), Heat(n_best, 512, refine=True)
+
+
+def best_candidates(model: Model, key: Array, n_candidates: int, n_best: int) -> Drawn:
+    """The best random networks, of hundreds: on 64 tissues, and the best of these on 1,024."""
+    return draw_and_halve(model, key, n_candidates, (Heat(2 * n_best, 64), Heat(n_best, 1024)))
+
+
+def draw_and_halve(model: Model, key: Array, n_candidates: int, selection: Sequence[Heat]) -> Drawn:
+    """The best of `n_candidates` random rules of `model.network`.
+
+    Raises:
+        ValueError: if none has a finite objective.
+    """
+    init_key, *keys = jax.random.split(key, 1 + len(selection))
+    init = jax.vmap(partial(initial_parameters, model.network))
+    rules, work, candidates = init(jax.random.split(init_key, n_candidates)), 0, None
+    for heat, heat_key in zip(selection, keys, strict=True):
+        scores, spent = _scores(rules, model, heat, heat_key)
+        work += spent
+        if candidates is None:
+            if not (finite := np.isfinite(scores)).any():
+                raise ValueError(
+                    f"none of {n_candidates} random networks has a finite objective: bound them with max_rate"
+                )
+            candidates = [float(np.quantile(scores[finite], q)) for q in (0.0, 0.5, 1.0)]
+        order = jnp.argsort(-worst_if_not_finite(jnp.asarray(scores)))[: heat.n_best]
+        rules = jax.tree.map(lambda leaf, order=order: leaf[order], rules)
+    n_left = jax.tree.leaves(rules)[0].shape[0]
+    return Drawn([jax.tree.map(lambda leaf, i=i: leaf[i], rules) for i in range(n_left)], candidates, work)
+
+
+def _scores(rules, model: Model, heat: Heat, key: Array) -> tuple[np.ndarray, int]:
+    """Of each rule what counts in this heat, and the cell updates that it took."""
+    n_steps = max(1, round(heat.share * model.n_steps))
+    model = model.changed(n_replicates=heat.n_replicates, n_steps=n_steps)
+    models = [model, model.changed(n_steps=4 * n_steps, dt=model.dt / 4)] if heat.refine else [model]
+    n_rules = jax.tree.leaves(rules)[0].shape[0]
+    n_batches = -(-n_rules * heat.n_replicates // BATCH)
+    size = -(-n_rules // n_batches)
+    # The last batch is filled up with the last rule: one shape, one compilation.
+    rows = [np.minimum(np.arange(first, first + size), n_rules - 1) for first in range(0, n_rules, size)]
+
+    def objective(of, rows):
+        return population_fitness(jax.tree.map(lambda leaf: leaf[rows], rules), of, key)[0]
+
+    scored = in_threads([partial(objective, of, some) for of in models for some in rows])
+    objectives = np.concatenate(scored).reshape(len(models), -1)[:, :n_rules]
+    work = sum(len(rows) * size * of.cell_updates for of in models)
+    return objectives.min(axis=0) - np.ptp(objectives, axis=0), work
