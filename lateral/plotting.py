@@ -19,6 +19,7 @@ from lateral.model import final_states
 from lateral.network import TanhInhibition
 from lateral.rules import checked_rates
 from lateral.runs import Run
+from lateral.sketches import plot_view
 from lateral.utility import THRESHOLD, UtilityEstimate
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "Figure",
     "new_figure",
     "plot_bars",
+    "plot_bundles",
     "plot_curves",
     "plot_evaluations",
     "plot_fates",
+    "plot_groups",
     "plot_history",
     "plot_pattern_frequencies",
     "plot_regulatory_functions",
@@ -37,6 +40,7 @@ __all__ = [
     "plot_scores",
     "plot_space_time",
     "plot_states",
+    "plot_view",
     "png_of",
     "unit_of",
 ]
@@ -162,6 +166,39 @@ def plot_curves(
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **({"xscale": "log"} if logx else {}))
     if len(curves) > 1 or reference is not None:
         ax.legend()
+    return figure
+
+
+def plot_groups(x, y, groups: Mapping[str, Any], title: str, xlabel: str, ylabel: str) -> Figure:
+    """Points in the colours of their groups; those of no group are grey.
+
+    Args:
+        groups: for each label which of the points belong to it, as truth values; the label is shown with their share.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    members = {label: np.asarray(group, bool) for label, group in groups.items()}
+    rest = ~np.any([*members.values(), np.zeros(len(x), bool)], axis=0)
+    figure, ax = new_figure(width=7.5)
+    for i, (label, group) in enumerate((members | {"none of these": rest}).items()):
+        colour = "grey" if i == len(members) else COLOURS[i % len(COLOURS)]
+        ax.scatter(x[group], y[group], s=14, color=colour, alpha=0.6, label=f"{label}: {group.mean():.0%}")
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    return figure
+
+
+def plot_bundles(bundles: Mapping[str, Any]) -> Figure:
+    """Many rules in each panel, as thin curves of one colour.
+
+    Args:
+        bundles: for the title of each panel an array of rates, `(rule, s̄)`, at equally spaced s̄ from 0 to 1.
+    """
+    figure, axes = new_figure(len(bundles), squeeze=False, sharey=True)
+    for i, (ax, (title, rates)) in enumerate(zip(axes[0], bundles.items(), strict=True)):
+        rates = np.asarray(rates)
+        ax.plot(np.linspace(0.0, 1.0, rates.shape[1]), rates.T, color=COLOURS[i % len(COLOURS)], lw=0.8, alpha=0.5)
+        ax.axhline(0.0, color="grey", lw=0.8, ls=":")
+        ax.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), title=title)
     return figure
 
 

@@ -1,10 +1,12 @@
 """Numbers that a notebook prints are compared as numbers.
 
 Another processor, or another order of sums, ends in other last digits. Rounding until they are equal would leave a
-reader without the number; comparing with a tolerance leaves it to him. `install` teaches nbval to do so.
+reader without the number; comparing with a tolerance leaves it to him. `install` teaches nbval to do so, and to draw no
+progress bars.
 """
 
 import copy
+import os
 import re
 
 # A whole number is a count or a name and must be the same; what has a point, an exponent or a % is measured.
@@ -60,3 +62,20 @@ def install() -> None:
     if not hasattr(compare, "numbers"):
         compare_outputs.numbers = True
         plugin.IPyNbCell.compare_outputs = compare_outputs
+        plugin.IPyNbFile.setup = _without_progress_bars(plugin.IPyNbFile.setup)
+
+
+def _without_progress_bars(start_kernel):
+    """Progress bars are for people who wait: none is stored, and the kernel draws none."""
+
+    def setup(self):
+        before = os.environ.get("TQDM_DISABLE")
+        os.environ["TQDM_DISABLE"] = "1"
+        try:
+            start_kernel(self)
+        finally:
+            os.environ.pop("TQDM_DISABLE")
+            if before is not None:
+                os.environ["TQDM_DISABLE"] = before
+
+    return setup

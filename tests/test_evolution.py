@@ -269,3 +269,13 @@ def test_the_fitness_follows_the_objective(key):
     pooled, _ = population_fitness(population, dataclasses.replace(model, objective="ensemble"), key)
     assert inside[0] < 0.1 < 0.5 < inside[1]
     assert pooled.min() > 0.5
+
+
+def test_progress_is_shown_to_those_who_wait_and_not_where_tqdm_is_switched_off(key, monkeypatch, capsys):
+    model = Model(n_cells=3, n_replicates=4, n_steps=5)
+    small = dict(key=key, n_generations=2, population_size=4, n_parents=2, n_final=4, progress=True)
+    train_evolution(model, **small)
+    assert "2/2" in capsys.readouterr().err
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    train_evolution(model, **small)
+    assert capsys.readouterr().err == ""

@@ -63,6 +63,42 @@ def test_a_rule_is_drawn_as_it_is():
     np.testing.assert_allclose(line.get_ydata(), -np.tanh(5 * (line.get_xdata() - 0.5)), atol=1e-6)
 
 
+def test_points_are_coloured_by_their_group_and_no_point_is_lost():
+    x, y = np.arange(5.0), np.arange(5.0) ** 2
+    groups = {"low": x < 2, "four": x == 4}
+    (ax,) = plotting.plot_groups(x, y, groups, "title", "x", "y").axes
+    places = [points.get_offsets().data.tolist() for points in ax.collections]
+    assert places == [[[0, 0], [1, 1]], [[4, 16]], [[2, 4], [3, 9]]]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["low: 40%", "four: 20%", "none of these: 40%"]
+
+
+def test_a_bundle_holds_one_curve_for_each_rule():
+    rates = np.array([[1.0, 0.0, -1.0], [2.0, 2.0, 2.0]])
+    figure = plotting.plot_bundles({"two": rates, "none": np.zeros((0, 3))})
+    two, none = figure.axes
+    for curve, line in zip(rates, two.get_lines()[:2], strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), np.column_stack([[0.0, 0.5, 1.0], curve]))
+    assert len(two.get_lines()) == 3 and len(none.get_lines()) == 1, "the last is the line at 0"
+    assert two.get_title() == "two" and _is_png(figure)
+
+
+@pytest.mark.parametrize("cell", [1, 4, 7])
+def test_a_cell_sees_the_mean_of_its_neighbours_and_moves_by_the_rule(cell):
+    states = np.array([0.6, 0.3, 0.9, 0.4, 0.5, 0.7, 0.2])
+    mean = {1: 0.3, 4: (0.9 + 0.5) / 2, 7: 0.7}[cell]
+    figure = plotting.plot_view(states, cell, lateral.TanhInhibition())
+    row, curve = figure.axes
+    np.testing.assert_allclose(curve.get_lines()[1].get_xydata(), [[mean, -np.tanh(5 * (mean - 0.5))]], rtol=1e-5)
+    np.testing.assert_allclose([float(circle.get_array()[0]) for circle in row.collections], states, rtol=1e-6)
+    seen = [place for place, circle in enumerate(row.collections, 1) if circle.get_alpha() is None]
+    assert seen == [place for place in (cell - 1, cell, cell + 1) if 1 <= place <= 7]
+    arrows = [text for text in row.texts if text.arrow_patch is not None]
+    assert len(arrows) == len(seen) - 1 and all(text.xy[0] == cell for text in arrows)
+    says = (f"Cell {cell} sees a mean of {mean:.2f}", "so its state rises" if mean < 0.5 else "so its state falls")
+    assert (row.get_title(), curve.get_title()) == says and _is_png(figure)
+
+
 def test_curves_have_labels_errors_and_a_reference():
     figure = plotting.plot_curves([1, 2], {"a": ([1, 2], [0.1, 0.2]), "b": [3, 4]}, "t", "x", "y", reference=("r", 2.5))
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["r", "a", "b"]
@@ -93,6 +129,8 @@ def test_rejects_fates_that_are_none():
         plotting.plot_fates(np.full((3, 3), 0.4), "title")
     with pytest.raises(ValueError, match="time, cell"):
         plotting.plot_space_time(np.zeros(3), 0.1, "title")
+    with pytest.raises(ValueError, match="cell 4 of 3"):
+        plotting.plot_view(np.zeros(3), 4, lateral.TanhInhibition())
 
 
 def test_importing_the_package_imports_neither_matplotlib_nor_ipywidgets():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 # The kernel is the one of this Python, not one that the user has registered under the same name.
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+os.environ["TQDM_DISABLE"] = "1"  # progress bars are for people who wait
 
 import nbformat
 from nbclient import NotebookClient

@@ -265,7 +265,7 @@ class _Bar:
 
     def __init__(self, total: int, unit: str, shown: bool):
         self._thread, self._new, self._bar = threading.get_ident(), 0, None
-        if shown:
+        if shown and not os.environ.get("TQDM_DISABLE"):  # tqdm's own switch, which its bars in notebooks overlook
             self._safely(lambda: setattr(self, "_bar", _QuietBar(total=total, unit=unit, miniters=1)))
 
     def count(self, n: int) -> None:
