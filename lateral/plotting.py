@@ -310,7 +310,7 @@ def plot_bars(categories: Sequence[str], rows: Mapping[str, Sequence[float]], ti
     ax.axhline(0.0, color="grey", lw=0.8)
     ax.set_xticks(places, categories)
     ax.set(ylabel=ylabel, title=title)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
