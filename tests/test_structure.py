@@ -15,7 +15,7 @@ LESSONS = ("dynamics", "utility", "network", "evolution", "backprop")
 MAX_LINES, MAX_LINES_OF_A_FUNCTION, MAX_LINES_OF_THE_LESSONS = 350, 60, 1100
 MAX_LINES_OF_THE_CORE, MAX_LINES_OF_ITS_CODE = 5800, 3500
 NOT_THE_CORE = {
-    "pictures and apps": ("figure", "plotting", "equal_work", "lessons", "widgets", "teaching"),
+    "pictures and apps": ("figure", "plotting", "sketches", "equal_work", "lessons", "widgets", "teaching"),
     "checks": ("checks",),
     "files": ("storage", "runs", "fates", "show"),
     "command line": ("cli", "__main__", "options", "terminal", "startup", "threads"),
