@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import Locator, MultipleLocator
 
 from lateral.checks import check_fates, check_matrix
 from lateral.evaluation import Evaluation
@@ -26,6 +26,7 @@ __all__ = [
     "COLOURS",
     "FATE_COLOURS",
     "Figure",
+    "cell_ticks",
     "new_figure",
     "plot_bars",
     "plot_bundles",
@@ -84,8 +85,13 @@ def plot_space_time(states, dt: float, title: str, *, with_scale: bool = True, a
     if with_scale:
         figure.colorbar(picture, ax=ax, label="state s")
     ax.set(xlabel="time t (1 / rate)", ylabel="cell", title=title)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(cell_ticks(n_cells))
     return figure
+
+
+def cell_ticks(n_cells: int) -> Locator:
+    """Ticks of an axis of cells: each cell of a short row, every fifth or tenth of a long one."""
+    return MultipleLocator(1) if n_cells <= 10 else MultipleLocator(5 if n_cells <= 30 else 10 * -(-n_cells // 100))
 
 
 def plot_fates(fates, title: str, *, n_shown: int = 40, ax=None) -> Figure:
@@ -95,7 +101,7 @@ def plot_fates(fates, title: str, *, n_shown: int = 40, ax=None) -> Figure:
     extent = (0.5, fates.shape[1] + 0.5, fates.shape[0] + 0.5, 0.5)
     ax.imshow(fates, aspect="auto", interpolation="nearest", cmap=FATE_COLOURS, vmin=0, vmax=1, extent=extent)
     ax.set(xlabel="cell", ylabel="replicate", title=title)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(cell_ticks(fates.shape[1]))
     for fate, label in ((0, "fate 0"), (1, "fate 1")):
         ax.plot([], [], "s", color=FATE_COLOURS(fate), markeredgecolor="grey", label=label)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
@@ -279,7 +285,8 @@ def plot_scores(scores: Mapping[str, Evaluation | UtilityEstimate], title: str, 
     figure, ax = (ax.figure, ax) if ax is not None else new_figure(width=3.0)
     perfect = 1.0 - 1.0 / n_cells
     ax.plot([-0.4, 0.4], [perfect, perfect], color="grey", ls="--", lw=1)
-    ax.annotate("two perfect patterns", (-0.4, perfect + 0.02), fontsize=8, color="dimgrey")
+    # Above 1, where no point can be.
+    ax.annotate("- - two perfect patterns", (-0.4, 1.08), fontsize=8, color="dimgrey")
     for i, (label, result) in enumerate(scores.items()):
         shift = 0.16 * (i - (len(scores) - 1) / 2)
         values, errors = (result.utility, result.alternation), (result.utility_se, 0.0)
@@ -294,7 +301,7 @@ def plot_scores(scores: Mapping[str, Evaluation | UtilityEstimate], title: str, 
             label=label,
         )
     ax.set_xticks([0, 1], ["U ± s.e.", "alternation"])
-    ax.set(ylabel="bits per cell; share", xlim=(-0.5, 1.5), ylim=(-0.05, 1.1), title=title)
+    ax.set(ylabel="bits per cell; share", xlim=(-0.5, 1.5), ylim=(-0.05, 1.18), title=title)
     if len(scores) > 1:
         ax.legend(fontsize=8, loc="lower center")
     return figure
