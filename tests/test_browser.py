@@ -165,3 +165,94 @@ def test_after_a_restart_and_when_reopened_a_hint_says_what_to_do(lab, server):
     picture = lab.picture()
     lab.nudge()
     lab.wait(lambda: lab.picture() != picture, 30.0, "the same picture")
+
+
+def test_a_tissue_is_played_and_scrubbed(lab, server):
+    write_notebook(
+        server[0] / "play.ipynb", "from lateral.widgets import DynamicsExplorer\nDynamicsExplorer(n_cells=30)"
+    )
+    lab.open("play.ipynb")
+    lab.run_all(60.0)
+    cells, cursor = lab.app().locator("[role=img][aria-label*=states]"), lab.app().locator(".lateral-cursor")
+    assert cells.locator("div").count() == 30
+    lab.wait(lambda: "drawing" not in lab.numbers(), 30.0, "still drawing")
+    picture, end = lab.picture(), cursor.bounding_box()["x"]
+    # Counted in the page: a question from here takes longer than a picture.
+    cells.evaluate("""cells => {
+        window.rows = new Map();
+        new MutationObserver(() => {
+            const row = cells.getAttribute("aria-label");
+            if (!window.rows.has(row)) window.rows.set(row, performance.now());
+        }).observe(cells, {attributes: true});
+    }""")
+    lab.app().get_by_role("button", name="Play").click()
+    lab.wait(lambda: lab.page.evaluate("window.rows.size") >= 20, 30.0, "not twenty rows of cells")
+    lab.wait(lambda: "time 10.0" in cells.get_attribute("aria-label"), 60.0, "not played to the end")
+    assert abs(cursor.bounding_box()["x"] - end) < 2
+    lab.app().locator("input[type=range]").focus()
+    lab.page.keyboard.press("Home")
+    lab.wait(lambda: "time 0.0" in cells.get_attribute("aria-label"), 10.0, "not scrubbed")
+    image = lab.app().locator(".widget-image").bounding_box()
+    assert image["x"] < cursor.bounding_box()["x"] < end - 0.2 * image["width"]
+    assert lab.picture() == picture, "no new figure"
+    assert lab.errors() == []
+
+
+def test_the_rule_is_drawn_with_the_mouse(lab, server):
+    write_notebook(
+        server[0] / "draw.ipynb",
+        "from lateral.widgets import RuleExplorer\napp = RuleExplorer()\napp",
+        "print([round(rate, 2) for rate in app.pencil.values], app.start_from.value)",
+    )
+    lab.open("draw.ipynb")
+    lab.run_all(60.0)
+    canvas = lab.app().locator("canvas")
+    lab.wait(lambda: "drawing" not in lab.numbers(), 30.0, "still drawing")
+    picture, box = lab.picture(), canvas.bounding_box()
+
+    # From (0.05, 4) to (0.3, 2) and back into the page, along the axes of the canvas.
+    def at(share, rate):
+        return (
+            box["x"] + 46 + share * (box["width"] - 56),
+            box["y"] + 8 + (0.5 - rate / 11.0) * (box["height"] - 42),
+        )
+
+    lab.page.mouse.move(*at(0.05, 4.0))
+    lab.page.mouse.down()
+    lab.page.mouse.move(*at(0.3, 2.0), steps=3)
+    assert lab.picture() == picture, "answered before the button was released"
+    lab.page.mouse.up()
+    lab.wait(lambda: lab.picture() != picture, 30.0, "the same picture")
+    lab.run_cell(1)
+    printed = lab.page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stdout']")
+    lab.wait(lambda: "drawn by hand" in printed.inner_text(), 30.0, "the rule is not the drawn one")
+    rates = [float(rate) for rate in re.findall(r"-?\d+\.\d+", printed.inner_text())]
+    line = [4.0 - 2.0 * (i - 2) / 10 for i in range(2, 13)]
+    assert len(rates) == 41 and all(abs(rate - y) < 0.15 for rate, y in zip(rates[2:13], line, strict=True))
+    assert all(abs(a + b) < 0.011 for a, b in zip(rates, rates[::-1], strict=True)), "drawn odd"
+    assert lab.errors() == [] and "Error" not in lab.numbers()
+
+
+APPS = ("DynamicsExplorer", "UtilityExplorer", "RuleExplorer", "Comparison", "TrainingStudio")
+
+
+def test_apps_have_two_columns_at_1000_pixels_and_follow_the_dark_theme(lab, server):
+    write_notebook(server[0] / "looks.ipynb", *(f"from lateral.widgets import {app}\n{app}()" for app in APPS))
+    lab.open("looks.ipynb")
+    lab.run_all(120.0)
+    # The lightness of a corner of each picture, as the page shows it.
+    corner = """image => {
+        const canvas = document.createElement("canvas");
+        canvas.getContext("2d").drawImage(image, 0, 0);
+        return canvas.getContext("2d").getImageData(1, 1, 1, 1).data[0];
+    }"""
+    size = "image => image.clientWidth / image.naturalWidth"
+    images = lab.page.locator(".lateral-picture img")
+    for number, name in enumerate(APPS):
+        columns = {round(box.bounding_box()["x"]) for box in lab.app(number).locator(".widget-gridbox > *").all()}
+        assert len(columns) == 2, name
+        lab.wait(lambda n=number: images.nth(n).evaluate(size) > 0.9, 60.0, f"small text in {name}")
+        assert images.nth(number).evaluate(corner) > 250
+    lab.menu("Settings", "^Theme$", "^JupyterLab Dark$")
+    for number, name in enumerate(APPS):
+        lab.wait(lambda n=number: images.nth(n).evaluate(corner) < 40, 60.0, f"{name} is bright")

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import itertools
 import random
 import re
@@ -12,6 +13,7 @@ import ipywidgets
 import jax
 import matplotlib.figure
 import numpy as np
+import PIL.Image
 import pytest
 
 import lateral
@@ -27,6 +29,7 @@ from lateral.widgets import (
     UtilityExplorer,
     slider,
 )
+from lateral.widgets.page import Page
 from lateral.widgets.studio import NETWORKS
 
 EXPLORERS = {app.__name__: app for app in (DynamicsExplorer, UtilityExplorer, RuleExplorer, Comparison)}
@@ -37,14 +40,37 @@ def _line(slope, offset=0.0):
     return plotting.plot_curves([0, 1], {"y": [offset, slope + offset]}, "line", "x", "y"), f"slope {slope}"
 
 
+def _inside(widget):
+    """All widgets of an app, in the order in which they stand on the page."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _inside(child)
+
+
+def _of_class(app, name: str):
+    (found,) = (widget for widget in _inside(app) if name in getattr(widget, "_dom_classes", ()))
+    return found
+
+
 def _shown(app) -> bytes:
     """The picture, as the page has it."""
-    return bytes(app.children[-3].value)
+    (image,) = (widget for widget in _inside(app) if isinstance(widget, ipywidgets.Image))
+    return bytes(image.value)
 
 
 def _said(app) -> str:
-    """The line below the picture."""
-    return app.children[-2].value
+    """The line beside the buttons."""
+    return _of_class(app, "lateral-line").value
+
+
+def _page(app) -> Page:
+    """What the page tells the app."""
+    (page,) = (widget for widget in _inside(app) if isinstance(widget, Page))
+    return page
+
+
+def _pixels(app) -> np.ndarray:
+    return np.asarray(PIL.Image.open(io.BytesIO(_shown(app))).convert("RGB"), float)
 
 
 def _save_row(app):
@@ -243,7 +269,8 @@ def test_numbers_never_compile_again(explorer, compiled):
     for name in moved:
         control = explorer.controls[name]
         picture = _shown(explorer)
-        control.value = control.min + 0.6 * (control.max - control.min) if name != "seed" else 3
+        value = control.min + 0.6 * (control.max - control.min) if name != "seed" else 3
+        control.value = 10.0**value if isinstance(control, ipywidgets.FloatLogSlider) else value
         assert explorer.error is None and _shown(explorer) != picture, name
     assert compiled == []
 
@@ -328,6 +355,80 @@ def test_rejects_a_file_of_another_kind_or_without_data(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def _contrast(first, second) -> float:
+    """Of two colours, as the Web Content Accessibility Guidelines define it."""
+    low, high = sorted(
+        np.dot([0.2126, 0.7152, 0.0722], [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour])
+        for colour in (np.asarray(first) / 255, np.asarray(second) / 255)
+    )
+    return (high + 0.05) / (low + 0.05)
+
+
+def _extremes(app) -> tuple:
+    """The colour of most pixels, and the grey that differs most from it: text."""
+    colours, counts = np.unique(_pixels(app).reshape(-1, 3), axis=0, return_counts=True)
+    ground = colours[np.argmax(counts)]
+    greys = colours[np.ptp(colours, axis=1) == 0.0]
+    return ground, greys[np.argmax(np.abs(greys - ground).sum(axis=1))]
+
+
+@pytest.mark.parametrize("app", [*EXPLORERS, "TrainingStudio"])
+def test_on_a_dark_page_the_picture_is_dark_and_its_text_bright(app, float32):
+    app = TrainingStudio(SMALL) if app == "TrainingStudio" else EXPLORERS[app]()
+    light, on_light = _pixels(app), _extremes(app)
+    stored = app.figure._repr_png_()
+    _page(app).dark = True
+    ground, text = _extremes(app)
+    assert ground.max() < 40 and _contrast(ground, text) > 7.0 < _contrast(*on_light)
+    for colour in plotting.COLOURS[:6]:
+        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], float)
+        assert _contrast(ground, rgb) > 3.0, colour
+    assert app.figure._repr_png_() == stored, "what is stored in the notebook, and exported, stays as it was"
+    _page(app).dark = False
+    np.testing.assert_array_equal(_pixels(app), light)
+
+
+def test_colours_that_stand_for_data_stay_on_a_dark_page(float32):
+    app = DynamicsExplorer()
+    light = {tuple(colour) for colour in _pixels(app).reshape(-1, 3)}
+    _page(app).dark = True
+    dark = {tuple(colour) for colour in _pixels(app).reshape(-1, 3)}
+    for fate in (0, 1):
+        rgb = tuple(round(255 * c) for c in plotting.FATE_COLOURS(fate)[:3])
+        assert rgb in light and rgb in dark
+
+
+@pytest.mark.filterwarnings("error:constrained_layout")
+def test_on_a_narrow_page_the_picture_has_two_rows_and_its_text_keeps_its_size(explorer):
+    wide = _pixels(explorer).shape
+    _page(explorer).narrow = True
+    narrow = _pixels(explorer).shape
+    assert narrow[1] <= 600 < 850 <= wide[1]
+    heights = {round(ax.get_position().y0, 2) for ax in explorer.figure.axes}
+    assert len(heights) >= 2 and explorer.error is None
+    _page(explorer).narrow = False
+    assert _pixels(explorer).shape == wide
+
+
+@pytest.mark.filterwarnings("error:constrained_layout")
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("app", [DynamicsExplorer, RuleExplorer, Comparison])
+def test_nothing_is_cut_off_or_overprinted_with_thirty_cells(app, narrow, float32):
+    """The layout of seven cells, found first, leaves too little room for labels of two digits."""
+    app = app()
+    _page(app).narrow = narrow
+    app.n_cells.value = 30
+    renderer = app.figure._get_renderer()
+    frame = app.figure.bbox
+    for ax in app.figure.axes:
+        box = ax.get_tightbbox(renderer)
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= frame.x1 + 1 and box.y1 <= frame.y1 + 1
+        for axis in (ax.xaxis, ax.yaxis):
+            labels = [t.get_window_extent(renderer) for t in axis.get_ticklabels() if t.get_text()]
+            labels = [box for box in labels if ax.get_window_extent(renderer).padded(30).overlaps(box)]
+            assert not any(first.overlaps(second) for first, second in itertools.pairwise(labels))
+
+
 # --- what the explorers show
 
 
@@ -385,6 +486,122 @@ def test_a_bent_rule_is_the_drawn_one_and_stays_odd(tmp_path, float32):
     app.points[5].value = 1.0
     rule = np.genfromtxt(app.export(tmp_path / "a.csv")[0], delimiter=",", names=True)
     np.testing.assert_allclose(rule["rate"][::40], [point.value for point in app.points], atol=0.05)
+
+
+def test_what_the_pencil_draws_is_the_rule(tmp_path, float32):
+    app = RuleExplorer()
+    app.keep_odd.value = False
+    drawn = np.round(4.0 * np.cos(np.linspace(0.0, 9.0, app.N_DRAWN)), 3)
+    pictures = app.n_drawn
+    app.pencil.values = drawn.tolist()
+    assert app.start_from.value == app.DRAWN and app.n_drawn == pictures + 1
+    rule = np.genfromtxt(app.export(tmp_path / "a.csv")[0], delimiter=",", names=True)
+    np.testing.assert_allclose(rule["rate"][::10], drawn, atol=0.05)
+    assert [point.value for point in app.points] == pytest.approx(drawn[::4], abs=1e-6)
+    states = lateral.run_multiple_replicates(
+        lateral.Table(drawn), n_cells=7, n_replicates=500, n_steps=1000, dt=0.01, noise_strength=0.1,
+        key=jax.random.key(0),
+    )  # fmt: skip
+    expected = lateral.compute_hard_utility(lateral.apply_threshold(states))[0]
+    assert app.last["utility"] == pytest.approx(float(expected), abs=0.05)
+
+
+def test_a_handle_leaves_what_was_drawn_beside_it_as_it_was(float32):
+    app = RuleExplorer()
+    app.keep_odd.value = False
+    zigzag = np.resize([1.0, -1.0], app.N_DRAWN)
+    app.pencil.values = zigzag.tolist()
+    app.points[5].value = 3.0
+    moved = np.array(app.pencil.values) - zigzag
+    np.testing.assert_allclose(moved[16:25], 2.0 * np.array([0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0]), atol=1e-6)
+    assert np.all(moved[:16] == 0.0) and np.all(moved[25:] == 0.0)
+
+
+def test_the_odd_switch_makes_the_drawn_rule_odd_and_leaves_others_alone(float32):
+    app = RuleExplorer(start_from="random perceptron")
+    rates = np.array(app.pencil.values)
+    assert np.abs(rates + rates[::-1]).max() > 0.05, "chosen, not drawn"
+    app.points[0].value = 4.0
+    rates = np.array(app.pencil.values)
+    np.testing.assert_allclose(rates, -rates[::-1], atol=1e-6)
+    app.keep_odd.value = False
+    assert app.pencil.odd is False
+    app.pencil.values = [2.0] * app.N_DRAWN
+    assert app.last["alternation"] == 0.0
+    app.keep_odd.value = True
+    np.testing.assert_allclose(app.pencil.values, 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tanh target", "dead band"])
+def test_the_axis_of_the_rule_ends_at_the_bound(name, float32):
+    app = RuleExplorer(start_from=name)
+    assert app.figure.axes[0].get_ylim() == pytest.approx((-5.5, 5.5)) and app.pencil.bound == 5.0
+
+
+def test_a_faster_rule_of_the_users_own_is_not_cut_off(float32):
+    app = RuleExplorer({"mine": lateral.TanhInhibition(amplitude=9.0, slope=20.0)}, start_from="mine")
+    low, high = app.figure.axes[0].get_ylim()
+    assert low < -9.0 and high > 9.0 and max(app.pencil.values) == 5.0
+
+
+def test_an_old_picture_says_that_a_new_one_is_drawn():
+    said = []
+
+    def draw(slope):
+        said.append("" if slope == 1.0 else _said(app))
+        return _line(slope)
+
+    app = Explorer(draw, slope=slider(0.0, 2.0, 1.0))
+    app.slope.value = 2.0
+    assert "drawing …" in said[1] and "slope 1.0" in said[1] and _said(app) == "slope 2.0"
+
+
+@pytest.mark.parametrize("n_cells", [2, 7, 30])
+def test_the_clock_shows_the_cells_at_its_time_and_draws_nothing(n_cells, tmp_path, float32):
+    app = DynamicsExplorer(n_cells=n_cells, duration=6.0)
+    states = np.genfromtxt(app.export(tmp_path / "a.csv")[0], delimiter=",", skip_header=1)
+    assert app.time.value == pytest.approx(6.0)
+    shown = np.frombuffer(app.time.states, np.uint8).reshape(-1, app.time.n_cells) / 255
+    np.testing.assert_allclose(shown, states[:, 1:], atol=0.5 / 255 + 1e-6)
+    picture, drawn = _shown(app), app.n_drawn
+    app.time.value = 2.0
+    row = round(app.time.value / app.time.dt)
+    assert states[row, 0] == pytest.approx(2.0) and app.n_drawn == drawn and _shown(app) == picture
+
+
+def test_the_clock_keeps_its_time_unless_it_stands_at_the_end(float32):
+    app = DynamicsExplorer(duration=6.0)
+    app.duration.value = 8.0
+    assert app.time.value == pytest.approx(8.0)
+    app.time.value = 3.0
+    app.duration.value = 10.0
+    assert app.time.value == pytest.approx(3.0)
+    app.duration.value = 2.0
+    assert app.time.value == pytest.approx(2.0)
+    app.time.value = 99.0
+    assert app.time.value == pytest.approx(2.0)
+
+
+def test_the_cursor_moves_over_the_space_time_plot(float32):
+    app = DynamicsExplorer()
+    for narrow in (False, True):
+        _page(app).narrow = narrow
+        left, bottom, width, height = app.time.panel
+        assert app.figure.axes[0].get_title() == "One tissue"
+        assert app.figure.axes[0].get_position().bounds == pytest.approx((left, bottom, width, height))
+        panel = _pixels(app)
+        y, x = round((1 - bottom - 0.4 * height) * panel.shape[0]), round(left * panel.shape[1])
+        assert np.ptp(panel[y, x + 3]) > 0 or panel[y, x + 3].max() < 250, "inside the plot"
+        assert (panel[y, x - 4] == panel[1, 1]).all(), "left of it"
+
+
+def test_the_controls_of_the_utility_stand_in_groups(float32):
+    app = UtilityExplorer()
+    (grid,) = (widget for widget in _inside(app) if isinstance(widget, ipywidgets.GridBox))
+    headings = [w.value for w in grid.children if isinstance(w, ipywidgets.Label)]
+    assert headings == ["Patterns, by weight", "Tissues", "Soft estimates"]
+    controls = [w for w in grid.children if not isinstance(w, ipywidgets.Label)]
+    assert len(controls) == 11 and set(controls) == set(app.controls.values())
 
 
 def test_a_trained_rule_can_be_taken_and_shows_itself_and_not_its_handles(float32):
@@ -699,14 +916,11 @@ def test_fates_are_those_of_the_threshold_of_the_model(float32, tmp_path):
 
 def test_the_picture_put_together_from_pixels_is_that_of_a_whole_drawing(studio):
     """The fast way (pixels of what stays, then what moves) and matplotlib's own agree but for antialiased edges."""
-    from io import BytesIO
-
-    from PIL import Image
-
     studio.start()
     studio.join(120)
     fast, whole = (
-        np.asarray(Image.open(BytesIO(png)).convert("L"), float) for png in (_shown(studio), studio.figure.to_png())
+        np.asarray(PIL.Image.open(io.BytesIO(png)).convert("L"), float)
+        for png in (_shown(studio), studio.figure.to_png())
     )
     assert fast.shape == whole.shape and (np.abs(fast - whole) > 60).mean() < 0.002
 

@@ -7,14 +7,16 @@
 
 Explorers answer each control with a picture: `DynamicsExplorer` (notebook 01), `UtilityExplorer` (02), `RuleExplorer`
 (03) and `Comparison`; `TrainingStudio` (04 and 05) trains in a thread of its own, to be watched and steered. `explore`
-makes an app of any function that draws. All are plain ipywidgets around one image: no `pyplot`, no flicker, nothing
-to clear, and no file from the network.
+makes an app of any function that draws. All are widgets around one image: no `pyplot`, no flicker, nothing to clear,
+and no file from the network.
 
-`base` holds what all apps share; `explorers` those of a tissue, `rule` and `ensemble` the other two; `studio` is the
-training with its threads in `job` and its picture in `canvas`.
+`base` holds what all apps share, with its `controls`, what it knows of its `page` and how it `looks` there; `explorers`
+those of a tissue with their `clock`, `rule` with its `pencil`, `ensemble` the last one; `studio` is the training with
+its threads in `job` and its picture in `canvas`.
 """
 
-from lateral.widgets.base import App, Explorer, Picture, choice, explore, seed_field, slider
+from lateral.widgets.base import App, Explorer, Picture, explore
+from lateral.widgets.controls import choice, seed_field, slider
 from lateral.widgets.ensemble import UtilityExplorer
 from lateral.widgets.explorers import Comparison, DynamicsExplorer
 from lateral.widgets.rule import RuleExplorer

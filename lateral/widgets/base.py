@@ -1,19 +1,17 @@
-"""What all apps share: controls above a picture, the numbers below it, and a way to save both.
+"""What all apps share: controls and numbers above a picture, and a way to save both.
 
-From top to bottom: controls (the tissue, then the rule or the training, then the sample and its seed), buttons where
-there are any, the picture, a line of numbers, and the row that saves.
+From top to bottom: controls (the tissue, then the rule or the training, then the sample and its seed), a row of buttons
+and of numbers, what an app adds, the picture, and the row that saves.
 """
 
 import csv
 import gc
 import html
 import io
-import math
-import numbers
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,23 +23,21 @@ from IPython.display import HTML, display
 from lateral.checks import check_callable
 from lateral.plotting import Figure
 from lateral.storage.files import whole_file
+from lateral.widgets.controls import MAX_SEED
+from lateral.widgets.looks import in_dark, in_two_rows
+from lateral.widgets.page import Page
 
 __all__ = [
     "App",
     "Explorer",
     "Picture",
     "cell_columns",
-    "choice",
     "error_text",
     "explore",
-    "seed_field",
-    "slider",
 ]
 
 FORMATS = ("png", "svg", "pdf", "csv")
 EXPORTS = Path("exports")  # in the folder of the notebook; git ignores it
-MAX_SEED = 999_999
-LABEL = {"description_width": "175px"}
 # Stands beside each app, outside of it: what is inside is gone when the kernel is.
 HINT = (
     '<small style="opacity: 0.75">A live app. If its controls are missing, crossed out or do not answer: '
@@ -54,7 +50,7 @@ class Picture(NamedTuple):
 
     Attributes:
         figure: the picture.
-        text: a line of HTML below it.
+        text: a line of HTML above it.
         numbers: what the picture says, by name; `app.last`.
         tables: its data, for each table its columns by name; what `app.export("NAME.csv")` writes. Without any, the
             curves of each panel are written.
@@ -76,52 +72,13 @@ def error_text(error: BaseException) -> str:
     return f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
 
 
-def slider(
-    low: float,
-    high: float,
-    value: float,
-    step: float | None = None,
-    *,
-    log: bool = False,
-    label: str = "",
-    name: str = "value",
-):
-    """A slider for a whole or a real number; `log=True` moves in powers of ten between `low` and `high`.
-
-    It reports a new value when it is released, not on the way. An error calls the value by `name`.
-    """
-    common = {"continuous_update": False, "description": label, "style": LABEL}
-    if not isinstance(value, numbers.Real) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number between {low} and {high}, got {value!r}")
-    if log:
-        if low <= 0:
-            raise ValueError(f"a logarithmic slider needs low > 0, got {low}")
-        exponents = {"min": math.log10(low), "max": math.log10(high), "step": step or 0.25}
-        return ipywidgets.FloatLogSlider(value=value, base=10, readout_format=".2g", **exponents, **common)
-    if all(isinstance(number, numbers.Integral) for number in (low, high, value)):
-        return ipywidgets.IntSlider(value=int(value), min=low, max=high, step=step or 1, **common)
-    step = step or (high - low) / 20
-    return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, readout_format=".3g", **common)
-
-
-def choice(options: Sequence, value=None, *, label: str = "", name: str = "value"):
-    """A list to choose from, of values or of pairs (name, value). An error calls the value by `name`."""
-    values = [option[1] if isinstance(option, tuple) else option for option in options]
-    value = values[0] if value is None else value
-    if value not in values:
-        raise ValueError(f"{name} must be among {', '.join(map(str, values))}, got {value!r}")
-    return ipywidgets.Dropdown(options=options, value=value, description=label, style=LABEL)
-
-
-def seed_field(value: int = 0):
-    """A field for the seed of all random numbers, from 0 to 999,999."""
-    if not isinstance(value, numbers.Integral) or not 0 <= value <= MAX_SEED:
-        raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED:,}, got {value!r}")
-    return ipywidgets.BoundedIntText(value=value, min=0, max=MAX_SEED, description="seed", style=LABEL)
-
-
 class App(ipywidgets.VBox):
     """Controls above a picture. Made by subclasses.
+
+    Args:
+        controls: by name, in their order.
+        buttons: what stands beside the line of numbers.
+        groups: short headings, and the names of the controls below each; by default no headings.
 
     Attributes:
         controls: the controls by name. Each is an attribute too: `app.noise_strength.value = 0.3` moves a slider.
@@ -133,14 +90,25 @@ class App(ipywidgets.VBox):
         error: the last error, or None if the last picture could be drawn.
     """
 
-    def __init__(self, controls: Mapping[str, ipywidgets.Widget], buttons: Sequence[ipywidgets.Widget] = ()):
+    N_ABOVE = 1  # of three panels, how many stand in the upper row where the page is narrow
+
+    def __init__(
+        self,
+        controls: Mapping[str, ipywidgets.Widget],
+        buttons: Sequence[ipywidgets.Widget] = (),
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ):
         self.controls = dict(controls)
         self.figure, self.text, self.last, self.n_drawn, self.error = None, "", {}, 0, None
         self._tables: Mapping = {}
-        self._places_of_axes: dict[int, list] = {}
+        self._places_of_axes: dict[tuple, list] = {}
         self._lock = threading.RLock()  # callbacks of newer kernels come from several threads
+        self._page = Page()
+        self._page.observe(self._page_changed, names=("dark", "narrow"))
         self._image = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
-        self._line = ipywidgets.HTML()
+        self._line = ipywidgets.HTML(layout={"flex": "1 1 280px", "margin": "2px 2px 2px 8px"}).add_class(
+            "lateral-line"
+        )
         self._format = ipywidgets.Dropdown(
             options=[(name.upper(), name) for name in FORMATS], description="save as", layout={"width": "170px"}
         )
@@ -148,7 +116,9 @@ class App(ipywidgets.VBox):
         self._saved = ipywidgets.HTML()
         self._save.on_click(lambda _: self._save_next(self.export, type(self).__name__, self._format.value))
         if "seed" in self.controls:
-            self.new_seed = ipywidgets.Button(description="new seed", icon="random", tooltip="the next seed")
+            self.new_seed = ipywidgets.Button(
+                description="new seed", icon="random", tooltip="the next seed", layout={"width": "110px"}
+            )
             self.new_seed.on_click(lambda _: self._next_seed())
             buttons = [*buttons, self.new_seed]
         for name, control in self.controls.items():
@@ -157,13 +127,11 @@ class App(ipywidgets.VBox):
             setattr(self, name, control)
             control.description = control.description or name.replace("_", " ")
             control.layout.width = "98%"
-        grid = ipywidgets.GridBox(
-            list(self.controls.values()),
-            layout={"grid_template_columns": "repeat(auto-fill, minmax(370px, 1fr))", "width": "100%"},
-        )
-        row = ipywidgets.HBox(list(buttons), layout={"flex_flow": "row wrap"})
+        row = ipywidgets.HBox([*buttons, self._line], layout={"flex_flow": "row wrap"})
+        picture = ipywidgets.Box([self._image]).add_class("lateral-picture")
         footer = ipywidgets.HBox([self._format, self._save, self._saved], layout={"flex_flow": "row wrap"})
-        super().__init__([grid, row, self._image, self._line, footer])
+        super().__init__([self._page, _grid(self.controls, groups), row, picture, footer])
+        self.add_class("lateral-app")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if value is not self.__dict__.get("controls", {}).get(name, value):
@@ -207,15 +175,24 @@ class App(ipywidgets.VBox):
         self.n_drawn += 1
 
     def _render(self, figure: Figure) -> bytes:
-        """PNG of a figure, laid out as the first one with as many axes: to solve the layout takes half of the time."""
-        places = self._places_of_axes.get(len(figure.axes))
+        """PNG of a figure, laid out as the first one of its kind: to solve the layout takes half of the time."""
+        if self._page.narrow:
+            in_two_rows(figure, self.N_ABOVE)
+        # A number of two digits needs more room at an axis than one of one digit.
+        shapes = tuple(tuple(len(str(n)) for n in image.get_array().shape) for ax in figure.axes for image in ax.images)
+        kind = (len(figure.axes), self._page.narrow, shapes)
+        places = self._places_of_axes.get(kind)
         if places is None:
             figure.draw_without_rendering()
-            self._places_of_axes[len(figure.axes)] = [ax.get_position() for ax in figure.axes]
+            places = self._places_of_axes[kind] = [ax.get_position() for ax in figure.axes]
         figure.set_layout_engine("none")
-        for ax, place in zip(figure.axes, places or [], strict=False):
+        for ax, place in zip(figure.axes, places, strict=False):
             ax.set_position(place)
-        return figure.to_png(compress_level=1)
+        with in_dark(figure) if self._page.dark else nullcontext():
+            return figure.to_png(compress_level=1)
+
+    def _page_changed(self, _change=None) -> None:
+        """The page is another: draw what there is again."""
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
@@ -263,16 +240,17 @@ class Explorer(App):
 
     Args:
         draw: from values of the controls, by name, to a `Picture`, any figure of matplotlib or a pair (figure, text).
-        sizes: names of controls of which a new value compiles; the line below the picture says so meanwhile.
+        sizes: names of controls of which a new value compiles; the line above the picture says so meanwhile.
+        groups: headings above the controls, see `App`.
         **controls: for instance made by `slider`.
 
     Raises:
-        Exception: what `draw` raises at the initial values. Later errors show below the picture, in `error`.
+        Exception: what `draw` raises at the initial values. Later errors show above the picture, in `error`.
     """
 
-    def __init__(self, draw: Callable, *, sizes: Sequence[str] = (), **controls):
+    def __init__(self, draw: Callable, *, sizes: Sequence[str] = (), groups: Mapping | None = None, **controls):
         check_callable("draw", draw)
-        super().__init__(controls)
+        super().__init__(controls, groups=groups)
         self._draw, self._sizes, self._compiled = draw, tuple(sizes), set()
         for control in controls.values():
             control.observe(self._answer, names="value")
@@ -284,8 +262,8 @@ class Explorer(App):
         with self._lock:
             values = self.values()
             sizes = tuple(values[name] for name in self._sizes)
-            if self._sizes and sizes not in self._compiled:
-                self._line.value = f"<i>compiling for {', '.join(map(str, sizes))} …</i>"
+            compiles = self._sizes and sizes not in self._compiled
+            self._old(f"compiling for {', '.join(map(str, sizes))} …" if compiles else "drawing …")
             try:
                 with _without_garbage_collection():
                     result = self._draw(**values)
@@ -296,6 +274,24 @@ class Explorer(App):
             else:
                 self.error = None
                 self._compiled.add(sizes)
+
+    def _old(self, why: str) -> None:
+        """The picture is not that of the controls: say so, and let its numbers fade but keep their place."""
+        self._line.value = f'<i>{why}</i> <span style="opacity: 0.4">{self.text}</span>'
+
+    def _page_changed(self, _change=None) -> None:
+        self._answer()
+
+
+def _grid(controls: Mapping[str, ipywidgets.Widget], groups: Mapping[str, Sequence[str]] | None) -> ipywidgets.GridBox:
+    """The controls in as many columns as there is room for, with headings over groups of them."""
+    children = []
+    for heading, names in (groups or {"": tuple(controls)}).items():
+        if heading:
+            children.append(ipywidgets.Label(heading).add_class("lateral-heading"))
+        children += [controls[name] for name in names]
+    columns = "repeat(auto-fill, minmax(275px, 1fr))"
+    return ipywidgets.GridBox(children, layout={"grid_template_columns": columns, "width": "100%"})
 
 
 @contextmanager

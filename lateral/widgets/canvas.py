@@ -1,6 +1,7 @@
 """The picture of a training: four panels that are updated in place, several times a second."""
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from lateral.model import final_states
 from lateral.rules import rates_of
 from lateral.training.session import TrainingSession
 from lateral.widgets.base import cell_columns
+from lateral.widgets.looks import in_dark
 
 __all__ = ["Canvas", "View", "name_of_score"]
 
@@ -83,10 +85,13 @@ class Canvas:
 
     What does not move (axes, labels, earlier runs) is drawn once and kept as pixels; a picture puts it back and draws
     the few things that do. That takes a tenth of the time of drawing everything.
+
+    Args:
+        narrow: for a page with little room.
     """
 
-    def __init__(self):
-        self.figure, axes = plotting.new_figure(2, 2, width=9.0, height=5.6)
+    def __init__(self, *, narrow: bool = False):
+        self.figure, axes = plotting.new_figure(2, 2, width=6.0 if narrow else 9.0, height=4.3)
         (self._curve, self._rule), (self._norm, self._fates) = axes
         self._curve.set(ylabel="U (bits per cell); share", ylim=(-0.05, 1.05))
         self._norm.set(xlabel="epoch or generation", ylabel="gradient norm", yscale="log", ylim=NORMS)
@@ -117,11 +122,15 @@ class Canvas:
         self._curve.legend(loc="lower right", fontsize=8)
         self._rule.legend(loc="upper right", fontsize=8)
 
-    def draw(self, view: View, earlier: list) -> bytes:
+    def draw(self, view: View, earlier: list, *, dark: bool = False) -> bytes:
         """PNG of a training, before the runs of old."""
         self._update(view)
+        with in_dark(self.figure) if dark else nullcontext():
+            return self._drawn(view, earlier, dark)
+
+    def _drawn(self, view: View, earlier: list, dark: bool) -> bytes:
         limit = self._limit(view, earlier)
-        fixed = (limit, tuple(map(id, earlier)), view.fates.shape, view.unit)
+        fixed = (limit, tuple(map(id, earlier)), view.fates.shape, view.unit, dark)
         if fixed != self._drawn_for:
             self._draw_fixed(view, earlier, limit)
             self._drawn_for = fixed
@@ -185,7 +194,7 @@ class Canvas:
         self._faint.append(self._curve.axhline(best, color="grey", lw=0.8, ls="--", zorder=1))
         self._faint.append(self._curve.annotate(
             f"two patterns: {best:.3f}", (0.02, best), xycoords=("axes fraction", "data"), xytext=(0, 2),
-            textcoords="offset points", fontsize=8, color="dimgrey",
+            textcoords="offset points", fontsize=8, color="grey",
         ))  # fmt: skip
         for run in earlier:
             epochs = np.arange(1, len(run.history["utility"]) + 1)
@@ -206,6 +215,7 @@ class Canvas:
             view.fates, aspect="auto", interpolation="nearest", cmap=plotting.FATE_COLOURS, vmin=0, vmax=1,
             extent=(0.5, n_cells + 0.5, n_shown + 0.5, 0.5),
         )  # fmt: skip
+        self._fates.xaxis.set_major_locator(plotting.cell_ticks(n_cells))
         moving = self._moving + self._marks + ([self._picture] if self._picture is not None else [])
         for artist in moving:
             artist.set_visible(False)

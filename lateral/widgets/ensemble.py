@@ -8,7 +8,8 @@ import numpy as np
 import lateral
 from lateral import plotting
 from lateral.numerics import binary_entropy, entropy
-from lateral.widgets.base import Explorer, Picture, cell_columns, choice, seed_field, slider
+from lateral.widgets.base import Explorer, Picture, cell_columns
+from lateral.widgets.controls import choice, seed_field, slider
 from lateral.widgets.explorers import describe, score
 
 __all__ = ["UtilityExplorer"]
@@ -38,6 +39,7 @@ class UtilityExplorer(Explorer):
     }
     SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
     SPREAD = 0.05  # by how much a state misses 0 or 1
+    N_ABOVE = 2
 
     def __init__(
         self,
@@ -54,14 +56,19 @@ class UtilityExplorer(Explorer):
         if unknown := weights.keys() - set(names):
             settings = (*names, "flips", "n_replicates", "soft_width", "bandwidth", "seed")
             raise ValueError(f"UtilityExplorer has no setting {min(unknown)!r}: choose among {', '.join(settings)}")
-        labels = {name: "weight of " + "".join("□■"[z] for z in pattern) for name, pattern in self.PATTERNS.items()}
-        labels["scrambled"] = "weight of fair coins"
+        labels = {name: "".join("□■"[z] for z in pattern) for name, pattern in self.PATTERNS.items()}
+        labels["scrambled"] = "fair coins"
         super().__init__(
             self._picture,
             sizes=("n_replicates",),
+            groups={
+                "Patterns, by weight": names,
+                "Tissues": ("flips", "n_replicates", "seed"),
+                "Soft estimates": ("soft_width", "bandwidth"),
+            },
             **{name: slider(0.0, 1.0, weights.get(name, 0.0), 0.05, label=labels[name], name=name) for name in names},
-            flips=slider(0.0, 0.5, flips, 0.01, label="flips (chance per cell)", name="flips"),
-            soft_width=slider(0.01, 1.0, soft_width, log=True, label="width of soft fates (state)", name="soft_width"),
+            flips=slider(0.0, 0.5, flips, 0.01, label="flips (per cell)", name="flips"),
+            soft_width=slider(0.01, 1.0, soft_width, log=True, label="soft width (state)", name="soft_width"),
             bandwidth=slider(0.01, 1.0, bandwidth, log=True, label="bandwidth (state)", name="bandwidth"),
             n_replicates=choice(self.SIZES, n_replicates, label="replicates R", name="n_replicates"),
             seed=seed_field(seed),
@@ -127,7 +134,7 @@ class UtilityExplorer(Explorer):
 
     def _draw_panels(self, fates, rows, scatter, exact_utility) -> plotting.Figure:
         """The ensemble, the rows of the table of its information, and the estimates `scatter` at each size."""
-        figure, (left, middle, right) = plotting.new_figure(3, width=9.5, height=3.2, width_ratios=(0.8, 1.6, 1.1))
+        figure, (left, middle, right) = plotting.new_figure(3, width=9.2, height=3.0, width_ratios=(0.8, 1.6, 1.1))
         plotting.plot_fates(fates, "The ensemble", ax=left)
         quantities = ["S_pat", "S_rep", "posit.", "correl.", "U"]
         plotting.plot_bars(quantities, rows, "What it is worth", "bits per cell", ax=middle)
@@ -135,7 +142,7 @@ class UtilityExplorer(Explorer):
         middle.legend(fontsize=8, ncols=2, loc="upper center")
         curves = {f"estimate, mean ± sd of {scatter.shape[1]}": (scatter.mean(axis=1), scatter.std(axis=1))}
         plotting.plot_curves(
-            self.SIZES, curves, "Few replicates flatter U", "replicates R", "U (bits per cell)", logx=True,
+            self.SIZES, curves, "Few replicates flatter", "replicates R", "U (bits per cell)", logx=True,
             reference=("exact", exact_utility), ax=right,
         )  # fmt: skip
         right.legend(fontsize=8)

@@ -14,7 +14,9 @@ from lateral.checks import check_callable
 from lateral.evaluation import what_was_found
 from lateral.geometry import BOUNDARIES
 from lateral.utility import UtilityEstimate
-from lateral.widgets.base import Explorer, Picture, cell_columns, choice, seed_field, slider
+from lateral.widgets.base import Explorer, Picture, cell_columns
+from lateral.widgets.clock import Clock
+from lateral.widgets.controls import choice, seed_field, slider
 
 __all__ = [
     "Comparison",
@@ -51,7 +53,7 @@ def tissue_controls(app: str, others: Sequence[str], start: Mapping[str, Any]) -
     value = TISSUE | dict(start)
     ends = [(f"{name} ends" if name != "ring" else name, name) for name in BOUNDARIES]
     return {
-        "noise_strength": slider(0.0, 1.0, value["noise_strength"], 0.02, label="noise σ (state / √time)",
+        "noise_strength": slider(0.0, 1.0, value["noise_strength"], 0.02, label="noise σ (state/√time)",
                                  name="noise_strength"),
         "n_cells": slider(2, 30, value["n_cells"], label="number of cells", name="n_cells"),
         "duration": slider(0.4, MAX_DURATION, value["duration"], 0.4, label="duration T (1 / rate)", name="duration"),
@@ -101,7 +103,7 @@ def fates_table(fates) -> dict[str, Any]:
 
 def draw_outcome(fates, estimate: UtilityEstimate) -> tuple[plotting.Figure, Any]:
     """A figure of the final fates and of their score, and the empty panel that is left of them."""
-    figure, (left, middle, right) = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 0.8))
+    figure, (left, middle, right) = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 1.0))
     plotting.plot_fates(fates, "Final fates of 40", ax=middle)
     plotting.plot_scores({"U": estimate}, f"U = {estimate.utility:.2f}", fates.shape[1], ax=right)
     return figure, left
@@ -124,7 +126,11 @@ def _space_time_table(states) -> dict[str, Any]:
 class DynamicsExplorer(Explorer):
     """A tissue under lateral inhibition `f = -strength tanh(steepness (s̄ - 1/2))`, or any other rule (notebook 01).
 
-    The picture: one tissue over time, the final fates of 40, and U of 500 with its standard error.
+    The picture: one tissue over time, the final fates of 40, and U of 500 with its standard error. Above it, a clock
+    that plays the tissue again.
+
+    Attributes:
+        time: the clock; `app.time.value = 2.0` shows the cells as they are then.
 
     Args:
         rule: a function of neighbour means that takes the place of the tanh and of its two sliders.
@@ -151,11 +157,19 @@ class DynamicsExplorer(Explorer):
                 "strength": slider(0.0, 5.0, strength, 0.1, label="strength (1 / time)", name="strength"),
                 "steepness": slider(0.5, 20.0, steepness, 0.5, label="steepness (1 / state)", name="steepness"),
             }
+        self.time = Clock(dt=DT * EVERY)
         super().__init__(self._picture, sizes=("n_cells", "boundary"), **controls, seed=seed_field(seed))
+        *above, picture, footer = self.children
+        self.children = (*above, self.time, picture, footer)
+
+    def _show(self, picture: Picture, png: bytes | None = None) -> None:
+        super()._show(picture, png)
+        self.time.show(self._states, self.figure.axes[0].get_position().bounds)
 
     def _picture(self, *, strength=None, steepness=None, **tissue) -> Picture:
         rule = lateral.TanhInhibition(slope=steepness, amplitude=strength) if self._rule is None else self._rule
         states = simulate(rule, **tissue)
+        self._states = states[0]
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])
         figure, left = draw_outcome(fates, estimate)
@@ -172,6 +186,8 @@ class Comparison(Explorer):
         left, right: names of the two that are shown first, by default the first and the last.
         **start: initial values of the controls of the tissue, see `DynamicsExplorer`.
     """
+
+    N_ABOVE = 2
 
     def __init__(
         self,
@@ -203,7 +219,7 @@ class Comparison(Explorer):
         )
 
     def _picture(self, *, left, right, **tissue) -> Picture:
-        figure, axes = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.3, 1.3, 0.8))
+        figure, axes = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.3, 1.3, 1.0))
         estimates, tables = {}, {}
         for ax, side, name in zip(axes, ("left", "right"), (left, right), strict=False):
             states = simulate(self.rules[name], n_replicates=300, **tissue)  # twice: fewer of each
@@ -211,7 +227,9 @@ class Comparison(Explorer):
             estimates[side] = score(fates, tissue["boundary"])
             plotting.plot_space_time(states[0], DT * EVERY, f"{name} (dark 0, bright 1)", ax=ax, with_scale=False)
             tables |= {f"{side}_states": _space_time_table(states[0]), f"{side}_fates": fates_table(fates)}
-        plotting.plot_scores(estimates, "U, the same noise", tissue["n_cells"], ax=axes[2])
+        names = (left, right) if left != right else estimates
+        scores = dict(zip(names, estimates.values(), strict=True))
+        plotting.plot_scores(scores, "U, the same noise", tissue["n_cells"], ax=axes[2])
         lines = [f"{name}: {describe(e)}" for name, e in zip((left, right), estimates.values(), strict=True)]
         numbers = {f"{side}_{name}": value for side, e in estimates.items() for name, value in numbers_of(e).items()}
         # An upper bound: the two share their noise.

@@ -20,8 +20,9 @@ from lateral.objective import OBJECTIVES
 from lateral.presets import MAX_RATE
 from lateral.readout import exact_relaxation
 from lateral.training.session import ALGORITHMS, SESSION_METHODS
-from lateral.widgets.base import App, Picture, choice, error_text, seed_field, slider
+from lateral.widgets.base import App, Picture, error_text
 from lateral.widgets.canvas import Canvas, View, name_of_score
+from lateral.widgets.controls import choice, seed_field, slider
 from lateral.widgets.job import N_FRESH, Job
 
 __all__ = ["NETWORKS", "TrainingStudio"]
@@ -100,11 +101,13 @@ class TrainingStudio(App):
             name: ipywidgets.Button(description=text, icon=icon, tooltip=tip, layout={"width": "100px"})
             for name, (text, icon, tip) in BUTTONS.items()
         }
-        self.save_button = ipywidgets.Button(description="Save run", icon="save", tooltip="the latest run as .npz")
+        self.save_button = ipywidgets.Button(
+            description="Save run", icon="save", tooltip="the latest run as .npz", layout={"width": "110px"}
+        )
         rate = LEARNING_RATES[method] if learning_rate is None else learning_rate
         controls = {
             "noise_strength": slider(
-                0.02, 0.6, noise_strength, 0.02, label="noise σ (state / √time)", name="noise_strength"
+                0.02, 0.6, noise_strength, 0.02, label="noise σ (state/√time)", name="noise_strength"
             ),
             "objective": choice(tuple(OBJECTIVES), objective, name="objective"),
             "method": choice(SESSION_METHODS, method),
@@ -215,6 +218,11 @@ class TrainingStudio(App):
             if self.job is None:
                 self._paint(None)
 
+    def _page_changed(self, _change=None) -> None:
+        with self._lock:
+            self._canvas = Canvas(narrow=self._page.narrow)
+        self._paint(self.job)
+
     def _before(self) -> View:
         settings = self.values()
         return View.before(self._model(settings), ALGORITHMS[settings["method"]]().unit, settings["seed"])
@@ -318,7 +326,7 @@ class TrainingStudio(App):
             if job is not self.job:
                 return
             earlier = [run for run in self.runs if job is None or run is not job.run][-N_FAINT:]
-            png = self._canvas.draw(view, earlier)
+            png = self._canvas.draw(view, earlier, dark=self._page.dark)
             numbers, tables = view.numbers(), view.tables()
             measured = job.measured if job is not None and job.over.is_set() else {}
             self.last = {"state": self.state} | numbers | measured
