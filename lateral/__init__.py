@@ -48,6 +48,7 @@ from lateral.training.fit import fit_network
 from lateral.training.restarts import train_restarts
 from lateral.training.schedule import NOISE_CURRICULA
 from lateral.training.session import TrainingSession
+from lateral.training.value_gradient import ValueGradient
 from lateral.training.watch import TrainingInterrupted
 from lateral.utility import (
     UndersampledWarning,
@@ -96,6 +97,7 @@ __all__ = [
     "TrainingSession",
     "UndersampledWarning",
     "UtilityEstimate",
+    "ValueGradient",
     "alternation",
     "apply_threshold",
     "check",

@@ -17,18 +17,30 @@ from lateral.readout import exact_relaxation
 from lateral.training.descent import GradientDescent
 from lateral.training.restarts import Restarts, train_restarts
 from lateral.training.schedule import Plan
+from lateral.training.value_gradient import ValueGradient
 
-__all__ = ["FROM_STEPS", "MAX_RATE", "METHODS", "PRESETS", "RenamedWarning", "preset", "settings_classes", "trainer"]
+__all__ = [
+    "FROM_STEPS",
+    "IN_WINDOWS",
+    "MAX_RATE",
+    "METHODS",
+    "PRESETS",
+    "RenamedWarning",
+    "preset",
+    "settings_classes",
+    "trainer",
+]
 
 MAX_RATE = 5.0
 # For each method its presets, the default first.
 METHODS: dict[str, tuple[str, ...]] = {
     "evolution": ("recipe", "guide", "pathwise"),
-    "backprop": ("recipe", "pathwise", "guide"),
+    "backprop": ("recipe", "windows", "pathwise", "guide"),
     "score": ("recipe", "steps"),
 }
-PRESETS = ("recipe", "guide", "pathwise", "steps")
+PRESETS = ("recipe", "guide", "pathwise", "steps", "windows")
 FROM_STEPS = {"draw_from": "steps", "n_candidates": 4096, "n_restarts": 2, "n_exploration": 0, "n_epochs": 600}
+IN_WINDOWS = FROM_STEPS | {"gradient": ValueGradient(), "n_epochs": 300, "learning_rate": 0.1}
 # What each training function takes as loose settings.
 _SETTINGS = {
     train_evolution: (EvolutionPlan, EvolutionStrategy),
@@ -48,13 +60,13 @@ def _method(method: str, name: str) -> str:
     if (method, name) == ("backprop", "recipe"):
         warnings.warn(
             'the recipe of "backprop" weighs noise by outcome and is the method "score" now; gradients through the '
-            'dynamics are the presets "pathwise" and "guide" of "backprop"',
+            'dynamics are the presets "windows", "pathwise" and "guide" of "backprop"',
             RenamedWarning,
             stacklevel=4,
         )
         return "score"
     check_choice("preset", name, METHODS[method])
-    return method
+    return "score" if name == "windows" else method  # from restarts, as the score
 
 
 def trainer(method: str, name: str = "recipe") -> Callable:
@@ -81,10 +93,12 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of 300
     steps, with a falling learning rate and clipped gradients. For evolution it is the recipe.
     `steps` is the recipe of the score without exploration: its two starts are the best of 4,096 random step rules.
+    `windows` starts from these too, and differentiates through windows of the simulation with a critic at the end of
+    each (`ValueGradient`), on 512 replicates.
 
     Args:
         method: `"evolution"`, `"backprop"` or `"score"`.
-        name: `"recipe"`, `"guide"`, `"pathwise"` or `"steps"`.
+        name: `"recipe"`, `"guide"`, `"pathwise"`, `"steps"` or `"windows"`.
         **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the recipe of the score
             trains at a tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of
             the training function.
@@ -112,8 +126,10 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     if name == "guide" or method == "evolution":
         model, settings = Model(**of_model), changes
     else:
-        from_steps = FROM_STEPS if name == "steps" else {}
-        model, settings = _by_gradient(method, of_model, from_steps | changes, hidden_dims)
+        if name == "windows":
+            of_model = {"n_replicates": 512} | of_model
+        of_preset = {"steps": FROM_STEPS, "windows": IN_WINDOWS}.get(name, {})
+        model, settings = _by_gradient(method, of_model, of_preset | changes, hidden_dims)
     _check(train, model, settings)
     return model, settings
 

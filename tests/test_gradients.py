@@ -8,7 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lateral import Combination, FiniteDifferences, Model, Pathwise, Score, compute_loss, train_backprop
+from lateral import (
+    Combination,
+    FiniteDifferences,
+    Model,
+    Pathwise,
+    Score,
+    ValueGradient,
+    compute_loss,
+    train_backprop,
+)
 from lateral.geometry import row_with_ends
 from lateral.model import final_states, hard_objective
 from lateral.network import RegulatoryFunction, tabulate
@@ -87,6 +96,16 @@ def test_wrong_scores_are_told_from_the_derivative(brute_force):
     assert distance_in_errors(discounted, theirs).max() > 3.0
     unscaled = estimate(Score(n_chunks=10, decay=1.0), model, factor=1.0 / math.sqrt(0.1))
     assert distance_in_errors(unscaled, theirs).max() > 3.0
+
+
+@pytest.mark.parametrize("n_windows", [2, 20])
+def test_the_value_gradient_is_the_derivative_of_the_utility(brute_force, n_windows):
+    """But for its critic, which knows tissues of two cells well; one that is half blind does not pass."""
+    model, *theirs = brute_force
+    ours = estimate(ValueGradient(n_windows), model)
+    assert (np.abs(ours[0] - theirs[0]) < 0.05 * np.abs(theirs[0])).all()
+    half_blind = estimate(ValueGradient(n_windows, ridge=10.0), model)
+    assert (np.abs(half_blind[0] - theirs[0]) > 0.05 * np.abs(theirs[0])).any()
 
 
 def test_finite_differences_along_random_directions_agree_too(brute_force):

@@ -7,8 +7,8 @@ import jax
 import optax
 import pytest
 
-from lateral import MLP, Model, RBFNetwork, preset, train_backprop, train_evolution, train_restarts
-from lateral.presets import FROM_STEPS, METHODS, RenamedWarning, trainer
+from lateral import MLP, Model, RBFNetwork, ValueGradient, preset, train_backprop, train_evolution, train_restarts
+from lateral.presets import FROM_STEPS, IN_WINDOWS, METHODS, RenamedWarning, trainer
 from lateral.training.estimators import Combination
 
 GUIDE_NETWORK = MLP((8, 8), input_centre=0.0, input_scale=1.0)
@@ -29,6 +29,7 @@ def test_the_guide_is_the_document_to_the_letter(method):
         ("backprop", "pathwise", MLP((8, 8), max_rate=5.0)),
         ("score", "recipe", RBFNetwork(max_rate=5.0)),
         ("score", "steps", RBFNetwork(max_rate=5.0)),
+        ("backprop", "windows", RBFNetwork(max_rate=5.0)),
     ],
 )
 def test_all_but_the_guide_bound_the_rate(method, name, network):
@@ -49,6 +50,13 @@ def test_steps_is_the_recipe_without_exploration_from_the_best_of_thousands_of_s
     model, settings = preset("score", "steps", n_epochs=300)
     assert model == preset("score")[0]
     assert settings == FROM_STEPS | {"n_epochs": 300}
+
+
+def test_windows_differentiates_through_the_dynamics_from_the_same_starts():
+    model, settings = preset("backprop", "windows")
+    assert model == preset("score")[0].changed(n_replicates=512)
+    assert settings == IN_WINDOWS and settings["gradient"] == ValueGradient()
+    assert trainer("backprop", "windows") is train_restarts
 
 
 def test_each_preset_is_for_one_function():

@@ -1,6 +1,6 @@
 """Gradient estimators: how the utility changes with the rule, estimated from simulated tissues.
 
-Four answers to the same question, behind one interface:
+Five answers to the same question, behind one interface:
 
     gradient, scores = estimator(params, model, key)       # gradient of the *loss*, to be given to an optimiser
 
@@ -11,6 +11,10 @@ patterns, whose gradients explode while all others vanish (Metz et al. 2021; Suh
 `Score` estimates the gradient of the *hard* utility of infinitely many replicates. Its bias is O(patterns / R), and
 with `decay` below 1 that of a critic which sees the pattern only. Its variance comes from the noise of every step,
 weighted by what became of the tissue.
+
+`ValueGradient` estimates the gradient of the *hard* utility too, by derivatives through short windows of time. Its bias
+is that of the critic which values the states at the end of each window. Its variance is that of the fit of this critic,
+since no gradient has far to go.
 
 `FiniteDifferences` estimates the gradient of the hard utility of R replicates, smoothed over a Gaussian around the
 parameters. Its bias is O(step²); its variance comes from the random directions, since the same noise ahead and behind
@@ -32,6 +36,7 @@ from lateral.fields import number, settings, size
 from lateral.model import Model, final_states, hard_objective, loss_and_scores, scores_of
 from lateral.network import RegulatoryFunction
 from lateral.training.score import Score
+from lateral.training.value_gradient import ValueGradient
 
 __all__ = ["ESTIMATORS", "Combination", "FiniteDifferences", "Pathwise", "Score", "check_estimator"]
 
@@ -171,7 +176,8 @@ class FiniteDifferences:
 
 
 ESTIMATORS: dict[str, type] = {
-    "pathwise": Pathwise, "score": Score, "finite-differences": FiniteDifferences, "combination": Combination
+    "pathwise": Pathwise, "score": Score, "value-gradient": ValueGradient, "finite-differences": FiniteDifferences,
+    "combination": Combination
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from lateral.patterns import each_its_own, group_sizes, pattern_classes
 from lateral.static import as_floats
 from lateral.utility import hard_scores
 
-__all__ = ["Score", "fates_are_alike", "require_noise"]
+__all__ = ["Score", "critic_classes", "fates_are_alike", "require_noise"]
 
 
 def require_noise(estimator: Any, lowest: Any) -> None:
@@ -80,7 +80,7 @@ class Score:
         tissue = as_floats(model.tissue)
         engine, rounds, chunk_steps = engine_of(model.numerics), model.rounds, tissue.n_steps // n_chunks
         start = engine.begin(key, tissue, rounds, model.n_replicates)
-        classes_of = _critic_classes(table, model)
+        classes_of = critic_classes(table, model)
 
         def fates(now):
             return model.readout.fates(engine.states(now, model.n_replicates))
@@ -131,7 +131,7 @@ def fates_are_alike(table: Table, model: Model) -> Array:
     return odd & centred & jnp.all(jnp.abs(off + on - 1.0) < 1e-6)
 
 
-def _critic_classes(table: Table, model: Model) -> Callable:
+def critic_classes(table: Table, model: Model) -> Callable:
     """From fates to the classes that a critic may merge, given what the objective takes for alike."""
     objective = objective_of(model.objective)
     swap = fates_are_alike(table, model) if getattr(objective, "swappable", False) else jnp.array(False)
