@@ -30,6 +30,9 @@ ESTIMATORS = {
     "`Score(decay=0.8)`": lateral.Score(decay=0.8),
     "`Score()`, decay 0.95": lateral.Score(),
     "`Score(decay=1)`": lateral.Score(decay=1.0),
+    "`ValueGradient(5)`": lateral.ValueGradient(5),
+    "`ValueGradient()`, 20 windows": lateral.ValueGradient(),
+    "`ValueGradient(50)`": lateral.ValueGradient(50),
     "`Combination()`": lateral.Combination(),
     "`FiniteDifferences(1)`": lateral.FiniteDifferences(1),
 }

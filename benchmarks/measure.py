@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 import optax
 from stored import save_json
-from tables import PATTERN_HEADS, RECIPE, RESULTS, patterns, write_tables
+from tables import PATTERN_HEADS, RECIPE, RESULTS, STEPS, WINDOWS, patterns, write_tables
 
 from lateral import MLP, DeadBand, RBFNetwork, Score, TanhInhibition
 from lateral.cli import initial_scores, train_and_evaluate
@@ -45,6 +45,8 @@ GROUPS = {
         "backprop, guide (literal)": (*GUIDE, {}),
         "backprop, pathwise": (*PATHWISE, {}),
         RECIPE: (*SCORE, TISSUE),
+        STEPS: ("score", "steps", TISSUE),
+        WINDOWS: ("backprop", "windows", TISSUE),
         "evolution, recipe, work of the pathwise backprop": ("evolution", "recipe", {"n_generations": 46}),
     },
     "guide": {

@@ -69,7 +69,9 @@ PATTERN = 0.8  # alternation from which on a tissue has a pattern
 RECIPE = "score, recipe, patterns within the tissue"
 EVOLUTION, PATHWISE, LITERAL = "evolution, recipe", "backprop, pathwise", "backprop, guide (literal)"
 SHORT_EVOLUTION = "evolution, recipe, work of the pathwise backprop"
-MAIN = (EVOLUTION, "evolution, guide", LITERAL, PATHWISE, SHORT_EVOLUTION, RECIPE)
+STEPS = "score, steps, patterns within the tissue"
+WINDOWS = "backprop, windows, patterns within the tissue"
+MAIN = (EVOLUTION, "evolution, guide", LITERAL, PATHWISE, SHORT_EVOLUTION, RECIPE, STEPS, WINDOWS)
 PATTERN_HEADS = ["median U", "seeds with patterns", "their median U", "their worst", "consensus"]
 
 # Cell updates of rows that were stored without them; a step back counts as two.

@@ -94,7 +94,7 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     steps, with a falling learning rate and clipped gradients. For evolution it is the recipe.
     `steps` is the recipe of the score without exploration: its two starts are the best of 4,096 random step rules.
     `windows` starts from these too, and differentiates through windows of the simulation with a critic at the end of
-    each (`ValueGradient`), on 512 replicates.
+    each (`ValueGradient`).
 
     Args:
         method: `"evolution"`, `"backprop"` or `"score"`.
@@ -126,8 +126,6 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     if name == "guide" or method == "evolution":
         model, settings = Model(**of_model), changes
     else:
-        if name == "windows":
-            of_model = {"n_replicates": 512} | of_model
         of_preset = {"steps": FROM_STEPS, "windows": IN_WINDOWS}.get(name, {})
         model, settings = _by_gradient(method, of_model, of_preset | changes, hidden_dims)
     _check(train, model, settings)
