@@ -33,7 +33,14 @@ NETWORKS = {
     "perceptron": lateral.MLP(max_rate=MAX_RATE),
 }
 # What a method learns well with; for evolution the standard deviation of a mutation.
-LEARNING_RATES = {"evolution": 0.3, "pathwise": 0.03, "score": 0.3, "finite-differences": 0.1, "combination": 0.1}
+LEARNING_RATES = {
+    "evolution": 0.3,
+    "pathwise": 0.03,
+    "score": 0.3,
+    "value-gradient": 0.2,
+    "finite-differences": 0.1,
+    "combination": 0.1,
+}
 N_FAINT = 6  # earlier runs that stay in the picture
 BUTTONS = {
     "start": ("Start", "play", "start a run, or go on after a pause"),
