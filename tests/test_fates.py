@@ -133,8 +133,8 @@ def test_what_is_no_table_of_two_fates_is_refused_with_its_place(name, tmp_path)
     ("content", "message"),
     [
         (b"PK\3\4rest", "an archive or a workbook"),
-        (b"0,1\n\xff\xff", "no text in UTF-8 or UTF-16, at byte 4"),
-        (b"\x93NUMPY", "no complete NumPy file"),
+        (b"0,1\n\xff\xff", "is not text in UTF-8 or UTF-16: see byte 4"),
+        (b"\x93NUMPY", "is not a complete NumPy file"),
     ],
 )
 def test_files_of_other_kinds_are_refused(content, message, tmp_path):
