@@ -28,9 +28,9 @@ from lateral.tissue import Tissue
 
 __all__ = ["run_engine", "simulate", "size_of_share"]
 
-# A thread pays from here on: cell updates of all, and cells of all replicates, which one thread does side by side.
+# A thread pays from here on: cell updates, and cells of all its replicates, which it computes side by side.
 LEAST_WORK = 1_000_000
-LEAST_WIDTH = 2_000
+LEAST_WIDTH = 7_000
 
 
 def simulate(
