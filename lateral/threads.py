@@ -28,10 +28,11 @@ def n_threads() -> int:
 
 
 def in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What the calls return, each made in a thread of its own and computed to its end there."""
-    if len(calls) == 1:
-        return [calls[0]()]
-    with ThreadPoolExecutor(len(calls)) as pool:
+    """What the calls return, in their order; `n_threads()` of them run at a time, each to its end in its thread."""
+    at_once = min(n_threads(), len(calls))
+    if at_once == 1:
+        return [call() for call in calls]
+    with ThreadPoolExecutor(at_once) as pool:
         running = [pool.submit(at_this_precision(lambda call=call: jax.block_until_ready(call()))) for call in calls]
         return [future.result() for future in running]
 

@@ -4,6 +4,8 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
+import time
 from functools import partial
 
 import jax
@@ -208,6 +210,20 @@ def test_little_work_is_not_shared_and_the_number_of_threads_is_checked(monkeypa
             simulation.size_of_share(tissue, 20_000, 1)
     monkeypatch.delenv("LATERAL_THREADS")
     assert threads.n_threads() >= 1
+
+
+def test_no_more_threads_run_at_once_than_there_may(monkeypatch):
+    """Three calls for each thread: their results come in order, and one thread is this one."""
+
+    def call(number):
+        time.sleep(0.01)
+        return number, threading.get_ident()
+
+    monkeypatch.setenv("LATERAL_THREADS", "2")
+    numbers, idents = zip(*threads.in_threads([partial(call, number) for number in range(6)]), strict=True)
+    assert numbers == tuple(range(6)) and len(set(idents)) <= 2
+    monkeypatch.setenv("LATERAL_THREADS", "1")
+    assert threads.in_threads([threading.get_ident] * 3) == 3 * [threading.get_ident()]
 
 
 _ON_TWO_DEVICES = """

@@ -24,7 +24,7 @@ from lateral.patterns import each_its_own, group_sizes, pattern_classes
 from lateral.static import as_floats
 from lateral.utility import hard_scores
 
-__all__ = ["Score", "critic_classes", "fates_are_alike", "require_noise"]
+__all__ = ["Score", "critic_classes", "equal_stretches", "fates_are_alike", "require_noise", "table_of"]
 
 
 def require_noise(estimator: Any, lowest: Any) -> None:
@@ -73,10 +73,8 @@ class Score:
 
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
         require_noise(self, model.noise_strength)
-        n_chunks = max(n for n in range(1, self.n_chunks + 1) if model.n_steps % n == 0)
-        table, pull_back = jax.vjp(
-            lambda params: tabulate(RegulatoryFunction(model.network, params), model.n_knots or N_KNOTS), params
-        )
+        n_chunks = equal_stretches(model.n_steps, self.n_chunks)
+        table, pull_back = table_of(params, model)
         tissue = as_floats(model.tissue)
         engine, rounds, chunk_steps = engine_of(model.numerics), model.rounds, tissue.n_steps // n_chunks
         start = engine.begin(key, tissue, rounds, model.n_replicates)
@@ -116,6 +114,17 @@ class Score:
             return now, now
 
         return jax.lax.scan(add, jnp.zeros_like(returns), changes, reverse=True)[1]
+
+
+def equal_stretches(n_steps: int, most: int) -> int:
+    """The largest number of stretches, at most `most`, that divide the steps into equal ones."""
+    return max(n for n in range(1, most + 1) if n_steps % n == 0)
+
+
+def table_of(params: Any, model: Model) -> tuple[Table, Callable]:
+    """The rule as a table, and from a gradient by its knots to a tuple of that by the parameters."""
+    n_knots = model.n_knots or N_KNOTS
+    return jax.vjp(lambda params: tabulate(RegulatoryFunction(model.network, params), n_knots), params)
 
 
 def fates_are_alike(table: Table, model: Model) -> Array:

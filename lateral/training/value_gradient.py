@@ -17,10 +17,9 @@ from lateral.engine import engine_of
 from lateral.fields import number, settings, size
 from lateral.geometry import Geometry
 from lateral.model import Model
-from lateral.network import N_KNOTS, RegulatoryFunction, tabulate
 from lateral.objective import hard_value, influence
 from lateral.static import as_floats
-from lateral.training.score import critic_classes
+from lateral.training.score import critic_classes, equal_stretches, table_of
 from lateral.utility import hard_scores
 
 __all__ = ["ValueGradient", "features_of", "fit_critic"]
@@ -55,10 +54,8 @@ class ValueGradient:
         return 4
 
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
-        n_windows = max(n for n in range(1, self.n_windows + 1) if model.n_steps % n == 0)
-        table, pull_back = jax.vjp(
-            lambda params: tabulate(RegulatoryFunction(model.network, params), model.n_knots or N_KNOTS), params
-        )
+        n_windows = equal_stretches(model.n_steps, self.n_windows)
+        table, pull_back = table_of(params, model)
         tissue = as_floats(model.tissue)
         engine, rounds, length = engine_of(model.numerics), model.rounds, tissue.n_steps // n_windows
 
@@ -122,13 +119,12 @@ def features_of(states: Float[Array, "replicate cell"], geometry: Geometry) -> F
     fate, fate_seen = jnp.tanh(STEEPNESS * x), jnp.tanh(STEEPNESS * seen)
     of_cells = [x, fate, x**2, fate**2, seen**2, x * seen, fate * seen, fate * fate_seen, (x * seen) ** 2]
     of_cells += [(fate * seen) ** 2, x * beyond, fate * beyond, x**2 * beyond**2]
+    features = [jnp.mean(feature, axis=1) for feature in of_cells]
     first, second = geometry.pairs.T
-    linear, soft = x[:, first] * x[:, second], fate[:, first] * fate[:, second]
-    of_pairs = [linear, soft, linear**2, soft**2]
-    means = [jnp.mean(feature, axis=1) for feature in [*of_cells, *(of_pairs if len(first) else [])]]
     if len(first):
-        alike, soft_alike = means[len(of_cells)], means[len(of_cells) + 1]
-        means += [alike**2, soft_alike**2, soft_alike**3, jnp.prod(0.5 * (1.0 - soft), axis=1)]
-        means += [jnp.prod(0.5 * (1.0 - linear), axis=1)]
-    means += [means[1] ** 2]
-    return jnp.stack(means, axis=1)
+        linear, soft = x[:, first] * x[:, second], fate[:, first] * fate[:, second]
+        alike, soft_alike, *squares = (jnp.mean(of_pairs, axis=1) for of_pairs in (linear, soft, linear**2, soft**2))
+        features += [alike, soft_alike, *squares, alike**2, soft_alike**2, soft_alike**3]
+        features += [jnp.prod(0.5 * (1.0 - of_pairs), axis=1) for of_pairs in (soft, linear)]
+    features += [jnp.mean(fate, axis=1) ** 2]
+    return jnp.stack(features, axis=1)
