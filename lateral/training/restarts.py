@@ -118,12 +118,6 @@ class Restarts:
         """Networks that are trained on."""
         return min(self.n_survivors, self.n_restarts)
 
-    def family(self, network: Any) -> Any:
-        """The network that draws the candidates; step rules are odd and bounded as those of `network` are."""
-        if self.draw_from != "steps":
-            return network if self.draw_from == "network" else self.draw_from
-        return StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None))
-
     def exploration(self) -> tuple[Plan, GradientDescent]:
         """How each restart is trained."""
         plan = Plan(
@@ -257,10 +251,12 @@ def _explore(model: Model, plan: Restarts, watch: Watch, keys, starts: list) -> 
 
 def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
     """Parameters of the best candidates, for the network that is trained."""
-    network = model.network
-    if plan.draw_from == "network":
+    network, family = model.network, plan.draw_from
+    if family == "network":
         return best_candidates(model, key, plan.n_candidates, plan.n_restarts)
-    drawing = model.changed(network=plan.family(network))
+    if family == "steps":  # odd and bounded as the rules of the network are
+        family = StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None))
+    drawing = model.changed(network=family)
     drawn = draw_and_halve(drawing, key, plan.n_candidates, heats(plan.n_candidates, plan.n_restarts))
     if drawing.network == network:
         return drawn
