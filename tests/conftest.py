@@ -10,12 +10,13 @@ do with LATERAL_TYPECHECK=0. LATERAL_LEAKS=1 looks for leaked tracers too, which
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import jaxtyping
+import leaks
 import notebook_numbers
 import numpy as np
 import pytest
@@ -29,7 +30,6 @@ if os.environ.get("LATERAL_TYPECHECK", "1") != "0":
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_debug_nans", True)
 jax.config.update("jax_debug_infs", True)
-jax.config.update("jax_check_tracer_leaks", os.environ.get("LATERAL_LEAKS", "0") != "0")
 
 # Tests run a few steps of what they compile, so that XLA's optimisers take longer than they save: without them a file
 # takes half its time. What optimised code does is seen in notebooks, commands, documents and browsers, which are
@@ -83,6 +83,12 @@ def signatures_are_checked(request) -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", unchecked)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leaks_are_looked_for() -> Iterator[None]:
+    with leaks.looked_for() if os.environ.get("LATERAL_LEAKS", "0") != "0" else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

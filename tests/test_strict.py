@@ -1,9 +1,10 @@
 """The package in all of JAX's strict modes at once, which show what is promoted, infinite or leaked without a word.
 
-All but the leaks are looked for throughout the suite (conftest.py); those take several times as long.
+All but the leaks are looked for throughout the suite (conftest.py), and the leaks too with LATERAL_LEAKS=1.
 """
 
 import jax
+import leaks
 import numpy as np
 import pytest
 
@@ -57,3 +58,15 @@ def test_all_modes_at_once_find_nothing(name, precision):
     ):
         result = CALLS[name]()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
+
+
+def test_a_leaked_tracer_is_found_where_nothing_else_is_traced_again(count_traces):
+    kept = []
+    leaky, sound = jax.jit(lambda s: kept.append(s) or s), count_traces(lambda s: 2.0 * s)
+    twice = jax.jit(sound)
+    with leaks.looked_for():
+        twice(1.0)
+        with sound.no_new_trace():
+            twice(2.0)
+        with pytest.raises(Exception, match="Leaked"):
+            leaky(1.0)
