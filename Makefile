@@ -15,9 +15,9 @@ export JUPYTER_PREFER_ENV_PATH := 1
 test notebooks: export JAX_PLATFORMS := cpu
 test notebooks: export JAX_ENABLE_X64 := 0
 test notebooks: export MPLBACKEND :=
-# What one process has compiled the others need not: each notebook runs in a kernel of its own, and in a browser.
-test: export JAX_COMPILATION_CACHE_DIR := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/compiled
-test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+# What one process has compiled the others need not: each notebook runs in a kernel of its own, today and tomorrow.
+lab test notebooks: export JAX_COMPILATION_CACHE_DIR := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/compiled
+lab test notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 
 .PHONY: help setup lab test notebooks book bench bench-quick lock clean
 

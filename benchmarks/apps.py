@@ -77,7 +77,7 @@ def main() -> None:
     )
     print("|---" * 6 + "|")
     studio = TrainingStudio(n_epochs=1000)
-    model, _ = lateral.preset("score", objective="tissue")
+    model, _ = lateral.preset("score")
     session = TrainingSession("score", model, key=jax.random.key(0), learning_rate=0.3, n_candidates=16)
     session.advance(20)
     rounds = []

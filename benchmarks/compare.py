@@ -1,7 +1,7 @@
 """Compare optimisers of the objective "tissue" under |f| <= 5 that spend the same work.
 
     pip install -e ".[bench]"
-    python benchmarks/compare.py --methods recipe            # first: its work is everybody's budget
+    python benchmarks/compare.py --methods exploration       # first: its work is everybody's budget
     python benchmarks/compare.py --tune --workers 2          # 4 settings of each other method, see below
     python benchmarks/compare.py --missing                   # seeds 0 to 9 of whatever is not stored yet
     python benchmarks/compare.py --figure-only               # figure and tables of what is stored
@@ -9,14 +9,17 @@
 
 Work is counted in cell updates: cells times replicates times steps of every simulation, a backward step as two. So a
 gradient, pathwise or by the score, costs three simulations. Everything that a method does to decide counts: the
-best of 256 random networks on 64 replicates, from which all start but the recipe (which draws its own), and the
+best of 256 random networks on 64 replicates, from which all start but the presets (which draw their own), and the
 rescoring of the last parents of evolution. Measuring the answers on fresh replicates does not: 4,000 at each checkpoint
 and 20,000 at the end, at the time step and at a quarter of it; the answer once more at dt/10 and dt/40, on 4,000.
-Seconds leave out compilation and are stored by runs with one worker only. The recipe brings its settings from the
-presets; all others are tuned here by equal numbers of trials, each on seeds 100 and 101, and chosen by the lower U of
-dt and dt/4. The trials of a gradient, whose learning rate falls with the budget, have a quarter of it; those of a
-search all of it, since it exploits the time step late. The searches come twice: with dt alone, and with dt and dt/2
-from generation to generation in turn ("two dt"), as the recipe does when it explores.
+Seconds leave out compilation and are stored by runs with one worker only.
+
+Presets bring their settings, and the two recipes end long before the budget. "steps" draws random step rules and halves
+them, nothing else. All others are tuned here by equal numbers of trials, each on seeds 100 and 101, and chosen by the
+lower U of dt and dt/4. The trials of a gradient, whose learning rate falls with the budget, have a quarter of it; those
+of a search all of it, since it exploits the time step late. The searches come twice: with dt alone, and with dt and
+dt/2 from generation to generation in turn ("two dt"), as exploration does.
+
 Writes `benchmarks/compare.json` after each run, then `docs/compare.png` and the table of BACKPROP_GUIDE.md, and prints
 that table with more columns.
 """
@@ -41,16 +44,19 @@ import optax
 import tables
 from optimisers import (
     ALL,
+    AS_THEY_ARE,
     METHODS,
     MODEL,
     N_RANDOM,
     NETWORKS,
+    PRESETS,
     R_RANDOM,
     SEARCHES,
     best_random,
-    gradient_recipe,
+    best_step_rule,
     settings_to_try,
     simulations,
+    trained_by_preset,
 )
 from stored import save_json
 
@@ -92,10 +98,10 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
         warm_up(method, network_name, json.dumps(settings))
     network = NETWORKS[network_name]
     clock = time.perf_counter()
-    if method == "recipe":
-        trained, work = gradient_recipe(seed, network)
+    if method in AS_THEY_ARE:
+        of_preset = method in PRESETS
+        params, network, work = trained_by_preset(method, seed, network) if of_preset else best_step_rule(seed)
         seconds = time.perf_counter() - clock
-        params, network = trained.params, trained.model.network
         points = [measure(params, network, seed, R_FINAL, work, seconds if timed else None)]
         points[-1] |= measure_finer(params, network, seed)
         return {"settings": settings, "budget": budget, "points": points}
@@ -173,7 +179,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=ALL, default=ALL, metavar="METHOD", help=", ".join(ALL))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="F")
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to SEEDS - 1; 0 to tune only")
-    parser.add_argument("--budget", type=float, help="cell updates; by default the median of the recipe")
+    parser.add_argument("--budget", type=float, help="cell updates; by default the median of exploration")
     parser.add_argument("--missing", action="store_true", help="only runs that are not stored with these settings")
     parser.add_argument("--workers", type=int, default=1, help="processes; seconds are stored by one only")
     parser.add_argument("--figure-only", action="store_true", help="run nothing, draw and write again what is stored")
@@ -203,16 +209,18 @@ def main() -> None:
     if not options.figure_only:
         cases = [(f"{method}, {f}", method, f) for method in options.methods for f in options.networks]
         work_through(
-            {("runs", row, str(s)): (m, f, s, None, None, 1) for row, m, f in cases if m == "recipe"
+            {("runs", row, str(s)): (m, f, s, None, None, 1) for row, m, f in cases if m in AS_THEY_ARE
              for s in range(options.seeds)}
         )  # fmt: skip
-        cases = [case for case in cases if case[1] != "recipe"]
+        cases = [case for case in cases if case[1] not in AS_THEY_ARE]
         budget = options.budget
         if cases and budget is None:
             stored = stored_runs(results["runs"], list(NETWORKS))
-            works = [e["points"][-1]["work"] for method, _, entries in stored if method == "recipe" for e in entries]
+            works = [
+                e["points"][-1]["work"] for method, _, entries in stored if method == "exploration" for e in entries
+            ]
             if not works:
-                parser.error("no run of the recipe is stored: run --methods recipe first, or give --budget")
+                parser.error("no run of exploration is stored: run --methods exploration first, or give --budget")
             budget = float(np.median(works))
         if options.tune:
             work_through(

@@ -18,15 +18,15 @@ from collections.abc import Callable
 import numpy as np
 import optax
 from stored import save_json
-from tables import PATTERN_HEADS, RECIPE, RESULTS, STEPS, WINDOWS, patterns, write_tables
+from tables import EXPLORATION, PATTERN_HEADS, RECIPE, RESULTS, WINDOWS, patterns, write_tables
 
 from lateral import MLP, DeadBand, RBFNetwork, Score, TanhInhibition
 from lateral.cli import initial_scores, train_and_evaluate
 
 GUIDE = ("backprop", "guide")
 PATHWISE = ("backprop", "pathwise")
-SCORE = ("score", "recipe")
-TISSUE = {"objective": "tissue"}
+EXPLORE = ("score", "exploration")
+TISSUE, ENSEMBLE = {"objective": "tissue"}, {"objective": "ensemble"}
 
 SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5, "warm": 5}
 
@@ -44,9 +44,9 @@ GROUPS = {
         "evolution, guide": ("evolution", "guide", {}),
         "backprop, guide (literal)": (*GUIDE, {}),
         "backprop, pathwise": (*PATHWISE, {}),
-        RECIPE: (*SCORE, TISSUE),
-        STEPS: ("score", "steps", TISSUE),
-        WINDOWS: ("backprop", "windows", TISSUE),
+        EXPLORATION: (*EXPLORE, {}),
+        RECIPE: ("score", "recipe", {}),
+        WINDOWS: ("backprop", "recipe", {}),
         "evolution, recipe, work of the pathwise backprop": ("evolution", "recipe", {"n_generations": 46}),
     },
     "guide": {
@@ -80,42 +80,42 @@ GROUPS = {
         "50 epochs": (*PATHWISE, {"n_epochs": 50}),
         "noise from 3 to 1": (*PATHWISE, {"noise_curriculum": "falling"}),
     },
-    # The recipe of the score estimator with one thing changed.
+    # Exploration with one thing changed.
     "score": {
-        "objective of the ensemble": (*SCORE, {}),
-        "objective of the ensemble, perceptron (32, 32)": (*SCORE, {"hidden_dims": (32, 32)}),
+        "objective of the ensemble": (*EXPLORE, ENSEMBLE),
+        "objective of the ensemble, perceptron (32, 32)": (*EXPLORE, ENSEMBLE | {"hidden_dims": (32, 32)}),
         "objective of the ensemble, perceptron (32, 32), 12 restarts": (
-            *SCORE,
-            {"hidden_dims": (32, 32), "n_restarts": 12},
+            *EXPLORE,
+            ENSEMBLE | {"hidden_dims": (32, 32), "n_restarts": 12},
         ),
-        "objective of the ensemble, not odd": (*SCORE, {"network": RBFNetwork(odd=False)}),
-        "not odd": (*SCORE, TISSUE | {"network": RBFNetwork(odd=False)}),
-        "perceptron (8, 8)": (*SCORE, TISSUE | {"hidden_dims": (8, 8)}),
-        "perceptron (32, 32)": (*SCORE, TISSUE | {"hidden_dims": (32, 32)}),
+        "objective of the ensemble, not odd": (*EXPLORE, ENSEMBLE | {"network": RBFNetwork(odd=False)}),
+        "not odd": (*EXPLORE, {"network": RBFNetwork(odd=False)}),
+        "perceptron (8, 8)": (*EXPLORE, {"hidden_dims": (8, 8)}),
+        "perceptron (32, 32)": (*EXPLORE, {"hidden_dims": (32, 32)}),
         "one random network, not the best of 256": (
-            *SCORE,
-            TISSUE | {"n_candidates": 1, "n_restarts": 1, "n_survivors": 1},
+            *EXPLORE,
+            {"n_candidates": 1, "n_restarts": 1, "n_survivors": 1},
         ),
-        "20 stretches, decay 0.7": (*SCORE, TISSUE | {"gradient": Score(20, 0.7)}),
-        "one time step": (*SCORE, TISSUE | {"dt_cycle": (1.0,)}),
-        "no more noise in exploration": (*SCORE, TISSUE | {"exploration_noise": "constant"}),
-        "no more noise afterwards": (*SCORE, TISSUE | {"training_noise": "constant"}),
+        "20 stretches, decay 0.7": (*EXPLORE, {"gradient": Score(20, 0.7)}),
+        "one time step": (*EXPLORE, {"dt_cycle": (1.0,)}),
+        "no more noise in exploration": (*EXPLORE, {"exploration_noise": "constant"}),
+        "no more noise afterwards": (*EXPLORE, {"training_noise": "constant"}),
     },
-    # The recipe as it is, in other tissues.
+    # Exploration as it is, in other tissues.
     "tissues": {
-        "N = 5": (*SCORE, TISSUE | {"n_cells": 5}),
-        "N = 9": (*SCORE, TISSUE | {"n_cells": 9}),
-        "N = 16": (*SCORE, TISSUE | {"n_cells": 16}),
-        "noise 0.05": (*SCORE, TISSUE | {"noise_strength": 0.05}),
-        "noise 0.2": (*SCORE, TISSUE | {"noise_strength": 0.2}),
-        "ring of 8": (*SCORE, TISSUE | {"n_cells": 8, "boundary": "ring"}),
-        "ring of 7": (*SCORE, TISSUE | {"n_cells": 7, "boundary": "ring"}),
+        "N = 5": (*EXPLORE, {"n_cells": 5}),
+        "N = 9": (*EXPLORE, {"n_cells": 9}),
+        "N = 16": (*EXPLORE, {"n_cells": 16}),
+        "noise 0.05": (*EXPLORE, {"noise_strength": 0.05}),
+        "noise 0.2": (*EXPLORE, {"noise_strength": 0.2}),
+        "ring of 8": (*EXPLORE, {"n_cells": 8, "boundary": "ring"}),
+        "ring of 7": (*EXPLORE, {"n_cells": 7, "boundary": "ring"}),
     },
     # Not from random networks: one start, which knows something of the answer.
     "warm": {
-        "recipe, from evolution": (*SCORE, from_evolution),
-        "recipe, from the tanh target": (*SCORE, TISSUE | {"initial": TanhInhibition()}),
-        "recipe, from the dead band": (*SCORE, TISSUE | {"initial": DeadBand(0.12)}),
+        "exploration, from evolution": (*EXPLORE, from_evolution),
+        "exploration, from the tanh target": (*EXPLORE, {"initial": TanhInhibition()}),
+        "exploration, from the dead band": (*EXPLORE, {"initial": DeadBand(0.12)}),
     },
 }
 

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import cma
 import jax
@@ -17,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 import lateral
 from lateral.training.estimators import Combination, Pathwise, Score
+from lateral.training.halving import draw_and_halve, heats
 
 MODEL = lateral.Model(
     n_cells=7, n_steps=1000, dt=0.01, noise_strength=0.1, objective="tissue", relaxation="bernoulli", n_replicates=256
@@ -29,8 +31,8 @@ R_RESCORE = 1000
 class Knots:
     """f by its values at equally spaced knots, straight lines between them, bounded smoothly.
 
-    All values are free, f need not be odd. The recipe explores among odd tables with fewer knots (`smoothed`), as it
-    does among fewer bumps with the network.
+    All values are free, f need not be odd. Exploration is among odd tables with fewer knots (`smoothed`), as it
+    is among fewer bumps with the network.
     """
 
     n_values: int = 25
@@ -66,11 +68,25 @@ def simulations(n_replicates: int) -> int:
     return n_replicates * MODEL.n_cells * MODEL.n_steps
 
 
-def gradient_recipe(seed: int, network) -> tuple[lateral.Run, int]:
-    """The recommended trainer, as a user calls it; the run and its work."""
-    model, settings = lateral.preset("score", objective="tissue", network=network)
+# Trained as a user does it, to the end that the preset has.
+PRESETS = {"exploration": ("score", "exploration"), "recipe": ("score", "recipe"), "windows": ("backprop", "recipe")}
+N_STEP_RULES = 73_728  # so many take the work of the others
+
+
+def trained_by_preset(method: str, seed: int, network) -> tuple[Any, Any, int]:
+    """Parameters, their network, and the work."""
+    model, settings = lateral.preset(*PRESETS[method], network=network)
     run = lateral.train_restarts(model, key=jax.random.key(seed), **settings)
-    return run, int(run.settings["cell_updates"])
+    return run.params, run.model.network, int(run.settings["cell_updates"])
+
+
+def best_step_rule(seed: int) -> tuple[Any, lateral.StepNetwork, int]:
+    """The best of many random step rules, by successive halving: no gradient and no mutation. The same three."""
+    network = lateral.StepNetwork()
+    drawn = draw_and_halve(
+        dataclasses.replace(MODEL, network=network), jax.random.key(seed), N_STEP_RULES, heats(N_STEP_RULES, 1)
+    )
+    return drawn.best[0], network, drawn.work
 
 
 def best_random(model, key):
@@ -89,7 +105,7 @@ def generation(strategy, state, model, key):
 
 
 def at_each_time_step(model, dt_cycle):
-    """The model at each of the time steps that generations take in turn, as the epochs of the recipe do."""
+    """The model at each of the time steps that generations take in turn, as the epochs of exploration do."""
     return [dataclasses.replace(model, dt=model.dt * factor) for factor in dt_cycle]
 
 
@@ -180,7 +196,7 @@ class Gradient:
         return int(self.state.total_notfinite)
 
 
-# For each method but the recipe: how to make it, and two values of two settings to try. The searches come twice: with
+# For each method that is tuned: how to make it, and two values of two settings to try. The searches come twice: with
 # the time step dt alone, and with dt and dt/2 from generation to generation in turn.
 METHODS = {}
 TWO_DT = ", two dt"
@@ -193,7 +209,9 @@ for name, make, strength, values in (
 SEARCHES = tuple(METHODS)
 for name, estimator in {"score": Score(), "pathwise": Pathwise(), "combination": Combination()}.items():
     METHODS[name] = (partial(Gradient, estimator), {"learning_rate": (0.03, 0.1), "n_replicates": (256, 1024)})
-ALL = ("recipe", *METHODS)
+STEPS = "steps"
+AS_THEY_ARE = (*PRESETS, STEPS)
+ALL = (*AS_THEY_ARE, *METHODS)
 
 
 def settings_to_try(method: str) -> list[dict]:

@@ -66,12 +66,12 @@ def _n_epochs(name: str) -> int:
 # --- results.json
 
 PATTERN = 0.8  # alternation from which on a tissue has a pattern
-RECIPE = "score, recipe, patterns within the tissue"
+EXPLORATION = "score, exploration, patterns within the tissue"
 EVOLUTION, PATHWISE, LITERAL = "evolution, recipe", "backprop, pathwise", "backprop, guide (literal)"
 SHORT_EVOLUTION = "evolution, recipe, work of the pathwise backprop"
-STEPS = "score, steps, patterns within the tissue"
-WINDOWS = "backprop, windows, patterns within the tissue"
-MAIN = (EVOLUTION, "evolution, guide", LITERAL, PATHWISE, SHORT_EVOLUTION, RECIPE, STEPS, WINDOWS)
+RECIPE = "score, recipe, patterns within the tissue"
+WINDOWS = "backprop, recipe, patterns within the tissue"
+MAIN = (EVOLUTION, "evolution, guide", LITERAL, PATHWISE, SHORT_EVOLUTION, EXPLORATION, RECIPE, WINDOWS)
 PATTERN_HEADS = ["median U", "seeds with patterns", "their median U", "their worst", "consensus"]
 
 # Cell updates of rows that were stored without them; a step back counts as two.
@@ -94,9 +94,9 @@ BESIDE = {
     "ring of 7": (0.456, 0.456),
 }
 
-# Rows of the recipe with one thing changed: what a reader sees, and where it is stored.
+# Rows of exploration with one thing changed: what a reader sees, and where it is stored.
 CHANGED = {
-    "nothing changed": ("main", RECIPE),
+    "nothing changed": ("main", EXPLORATION),
     "perceptron (8, 8), at a tenth of the learning rates": ("score", "perceptron (8, 8)"),
     "perceptron (32, 32), at a tenth of the learning rates": ("score", "perceptron (32, 32)"),
     "not odd": ("score", "not odd"),
@@ -195,12 +195,12 @@ def warm(results: dict) -> str:
     for label, row in rows_of(results, "warm"):
         values = np.median(row["initial_utility"]), np.median(row["utility"]), row["utility"].min()
         cells = [*map(number, values), number(np.median(row["utility_refined"]))]
-        rows.append([label.removeprefix("recipe, from "), *cells, f"{np.median(row['alternation']):.2f}"])
-    return markdown(["recipe, from", "U of the start", "median U", "worst", "at dt/4", "alternation"], rows)
+        rows.append([label.removeprefix("exploration, from "), *cells, f"{np.median(row['alternation']):.2f}"])
+    return markdown(["exploration, from", "U of the start", "median U", "worst", "at dt/4", "alternation"], rows)
 
 
 def score(results: dict) -> str:
-    whole_work = next((row["cell_updates"][0] for _, row in rows_of(results, "main", [RECIPE])), np.nan)
+    whole_work = next((row["cell_updates"][0] for _, row in rows_of(results, "main", [EXPLORATION])), np.nan)
     rows = []
     for shown, (group, label) in CHANGED.items():
         for _, row in rows_of(results, group, [label]):
@@ -215,7 +215,7 @@ def score(results: dict) -> str:
                 alternations = [f"{alternations[0]} in all"]
             name = shown.format(work=f"{row['cell_updates'][0] / whole_work:.1f}")
             rows.append([name, ", ".join(map(number, u)), at_quarter, ", ".join(alternations)])
-    return markdown(["the recipe, but", "U of the seeds", "at dt/4", "alternation"], rows)
+    return markdown(["exploration, but", "U of the seeds", "at dt/4", "alternation"], rows)
 
 
 def work(results: dict) -> str:
@@ -266,7 +266,7 @@ def compare(results: dict, details: bool = False) -> str:
         }
         medians = {name: median_of(values) for name, values in of_seeds.items()}
         median = number(np.median(lower))
-        best = (method, network) == ("recipe", "network")
+        best = (method, network) == ("exploration", "network")
         cells = [network, METHODS[method][0], f"**{median}**" if best else median, number(min(lower))]
         cells += [number(np.median(highest)), number(medians["utility"]), number(medians["utility_refined"])]
         cells += [

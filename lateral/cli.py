@@ -1,7 +1,7 @@
 """Command line: train, evaluate, score your own fates and plot without a browser.
 
-    lateral train score --objective tissue --out run.npz --seed 3
-    lateral train score --objective tissue --out more.npz --initial run.npz
+    lateral train score --out run.npz --seed 3
+    lateral train score --out more.npz --initial run.npz
     lateral show run.npz
     lateral evaluate run.npz --noise-strength 0.2
     lateral utility fates.csv
@@ -28,7 +28,8 @@ from typing import Any
 
 import jax
 
-from lateral.evaluation import Evaluation, evaluate, what_was_found
+from lateral.compiled import keep_compiled
+from lateral.evaluation import FINE_KNOTS, Evaluation, evaluate, what_was_found
 from lateral.fates import read_fates
 from lateral.model import final_states, scores_of
 from lateral.network import RegulatoryFunction
@@ -36,7 +37,7 @@ from lateral.options import make_parser
 from lateral.presets import RenamedWarning, preset, trainer
 from lateral.runs import Run, load_run, save_run
 from lateral.show import as_dict, in_words
-from lateral.startup import hear_interrupts, leave_at_interrupts
+from lateral.startup import IS_COMMAND, hear_interrupts, leave_at_interrupts
 from lateral.storage.files import check_writable, save_somewhere
 from lateral.terminal import BrokenOutput, Interrupted, interruptible, on_terminal, print_result, say
 from lateral.training.checkpoint import Checkpoint
@@ -58,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     options |= {"train": {"quiet": quiet}, "show": {"as_json": as_json}}.get(command, {})
     try:
         hear_interrupts()
+        if IS_COMMAND:
+            keep_compiled()
         with warnings.catch_warnings():
             warnings.showwarning = _no_warning if quiet else _one_line_warning
             result, status = _COMMANDS[command](**options)
@@ -125,7 +128,7 @@ def initial_scores(run: Run) -> dict[str, float]:
     """Hard utility and alternation, on 20,000 replicates, of the network that a run started from."""
     if run.initial_params is None:
         return {}
-    model = run.model.changed(n_replicates=20_000)
+    model = run.model.changed(n_replicates=20_000, n_knots=FINE_KNOTS)  # simulated by what `evaluate` has compiled
     states = final_states(run.initial_regulatory_function, model, _key(run.seed))
     return {f"initial_{name}": round(float(value), 6) for name, value in scores_of(states, model).items()}
 
@@ -150,8 +153,7 @@ def train_and_evaluate(
     if isinstance(changes.get("gradient"), str):
         changes["gradient"] = ESTIMATORS[changes["gradient"]]()
     model, settings = preset(method, preset_name, **changes)
-    with warnings.catch_warnings(action="ignore", category=RenamedWarning):  # said once, by the preset
-        train = trainer(method, preset_name)
+    train = trainer(method, preset_name)
     train_key, test_key = jax.random.split(_key(seed))
     start, diverged = time.perf_counter(), None
     if initial is not None:

@@ -1,8 +1,8 @@
 """Optimisers that spend the same work, drawn side by side: the picture of what `benchmarks/compare.py` stores.
 
 Stored runs have, for each "METHOD, F" (F: what the rule f is, a network or a table) and each seed, an entry whose
-`points` are the checkpoints of that run: cell updates and seconds so far, and the utilities on fresh replicates. The
-recipe has one point, its end.
+`points` are the checkpoints of that run: cell updates and seconds so far, and the utilities on fresh replicates.
+Presets and random step rules have one point, their end.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +11,14 @@ import numpy as np
 
 from lateral.plotting import COLOURS, Figure
 
-__all__ = ["METHODS", "finding", "median_of", "plot_equal_work", "stored_runs", "that_counts"]
+__all__ = ["METHODS", "ONE_POINT", "finding", "median_of", "plot_equal_work", "stored_runs", "that_counts"]
 
 # A reader's name and the colour of each method, in the order of tables and pictures. Two time steps: dashed.
 METHODS = {
-    "recipe": ("score, recipe", COLOURS[0]),
+    "exploration": ("score, exploration", COLOURS[0]),
+    "recipe": ("score, recipe", COLOURS[3]),
+    "windows": ("backprop, recipe", COLOURS[4]),
+    "steps": ("random step rules", COLOURS[6]),
     "evolution": ("evolution", COLOURS[1]),
     "evolution, two dt": ("evolution, two time steps", COLOURS[1]),
     "CMA-ES": ("CMA-ES", COLOURS[2]),
@@ -24,6 +27,7 @@ METHODS = {
     "combination": ("combination, from one start", COLOURS[5]),
     "pathwise": ("through the dynamics, from one start", COLOURS[4]),
 }
+ONE_POINT = ("exploration", "recipe", "windows", "steps")
 LEVEL = 0.005  # utilities that differ by less are called level
 
 
@@ -88,7 +92,7 @@ def _draw_row(of_network: Mapping[str, list[dict]], by_work, by_time, at_the_end
         label, colour = METHODS[method]
         dashed = method.endswith(", two dt")
         style = dict(color=colour, ls="--" if dashed else "-", mfc="white" if dashed else colour)
-        style |= dict(marker="*", ms=15, zorder=5) if method == "recipe" else dict(marker="o", ms=4.5)
+        style |= dict(marker="*", ms=15, zorder=5) if method in ONE_POINT else dict(marker="o", ms=4.5)
         # Only checkpoints that all seeds have; a run with another budget has other ones.
         n_points = min(len(entry["points"]) for entry in entries)
         points = [entry["points"][-n_points:] for entry in entries]
@@ -100,7 +104,7 @@ def _draw_row(of_network: Mapping[str, list[dict]], by_work, by_time, at_the_end
                 ax.plot(x, medians, label=label, **style)
         at_the_end.plot([last.min(), last.max()], [place, place], color=colour, ls=style["ls"], lw=1.5)
         at_the_end.plot(last, np.full(last.size, place), "|", color=colour, ms=9)
-        at_the_end.plot(medians[-1:], [place], label=label, **style | {"ms": 12 if method == "recipe" else 8})
+        at_the_end.plot(medians[-1:], [place], label=label, **style | {"ms": 12 if method in ONE_POINT else 8})
         ends[method] = float(medians[-1])
     for ax, xlabel in ((by_work, "simulated cell updates"), (by_time, "time (s)")):
         ax.set(xscale="log" if ax.lines else "linear", xlabel=xlabel, ylabel="U, median of the seeds (bits per cell)")

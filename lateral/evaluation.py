@@ -22,6 +22,7 @@ from lateral.network import RegulatoryFunction
 from lateral.utility import UndersampledWarning, estimate_of_fates
 
 __all__ = [
+    "FINE_KNOTS",
     "TOLERANCE",
     "Evaluation",
     "TimeStepWarning",

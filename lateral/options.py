@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -86,15 +85,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_training(sub, method: str, presets: tuple[str, ...]) -> None:
-    # The recipe of `backprop` is that of `score`, as it was spelled before: so are its options and their defaults.
-    recipe = "score" if method == "backprop" else method
-    sub.defaults = lambda: _defaults(recipe)
+    sub.defaults = lambda: _defaults(method)
     sub.add_argument("--out", type=Path, required=True, metavar="RUN.npz", help="file for the run")
     sub.add_argument("--fresh", action="store_true", help="start anew, and replace the run that stands there")
     sub.add_argument("--preset", dest="preset_name", choices=presets, default="recipe", help="by default %(default)s")
     sub.add_argument("--seed", type=int, default=0, help=SEED)
     sub.add_argument("--initial", type=Path, metavar="RUN.npz", help="start from the rule of this run, not at random")
-    _add_settings(sub, Model, *settings_classes(method), *settings_classes(recipe))
+    _add_settings(sub, Model, *settings_classes(method))
     sub.add_argument("--hidden-dims", **dict(options_of(MLP))["hidden_dims"].option, help="units of each hidden layer")
     sub.add_argument("--max-rate", type=_rate, help="bound on |f|, or none")
     if method != "evolution":
@@ -115,9 +112,8 @@ def _rate(text: str) -> float:
 
 def _defaults(method: str) -> dict[str, Any]:
     """What the recipe of a method sets, in words."""
-    with warnings.catch_warnings(action="ignore"):
-        model, given = preset(method)
-    named = {"max_rate": f"{MAX_RATE:g}", "hidden_dims": "bumps" if method == "score" else str(HIDDEN_DIMS)}
+    model, given = preset(method)
+    named = {"max_rate": f"{MAX_RATE:g}", "hidden_dims": str(HIDDEN_DIMS) if method == "evolution" else "bumps"}
     for cls in (*settings_classes(method), Model):
         of_class = model if cls is Model else cls()
         for name, _ in options_of(cls):

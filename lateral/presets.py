@@ -1,7 +1,6 @@
 """Named ways to train: `guide` is the literal configuration of the document, `recipe` the best that we teach."""
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,9 +20,9 @@ from lateral.training.value_gradient import ValueGradient
 
 __all__ = [
     "FROM_STEPS",
-    "IN_WINDOWS",
     "MAX_RATE",
     "METHODS",
+    "OF_RECIPE",
     "PRESETS",
     "RenamedWarning",
     "preset",
@@ -35,12 +34,20 @@ MAX_RATE = 5.0
 # For each method its presets, the default first.
 METHODS: dict[str, tuple[str, ...]] = {
     "evolution": ("recipe", "guide", "pathwise"),
-    "backprop": ("recipe", "windows", "pathwise", "guide"),
-    "score": ("recipe", "steps"),
+    "backprop": ("recipe", "pathwise", "guide"),
+    "score": ("recipe", "exploration"),
 }
-PRESETS = ("recipe", "guide", "pathwise", "steps", "windows")
-FROM_STEPS = {"draw_from": "steps", "n_candidates": 4096, "n_restarts": 2, "n_exploration": 0, "n_epochs": 600}
-IN_WINDOWS = FROM_STEPS | {"gradient": ValueGradient(), "n_epochs": 300, "learning_rate": 0.1}
+PRESETS = ("recipe", "guide", "pathwise", "exploration")
+# Within the tissue a consensus is worth nothing; for the ensemble the best random step rules make one.
+OF_MODEL = {
+    "score": {"n_replicates": 256, "objective": "tissue"},
+    "backprop": {"n_replicates": 512, "objective": "tissue"},
+}
+FROM_STEPS = {"draw_from": "steps", "n_candidates": 4096, "n_restarts": 2, "n_exploration": 0}
+OF_RECIPE = {
+    "score": FROM_STEPS | {"n_epochs": 600},
+    "backprop": FROM_STEPS | {"gradient": ValueGradient(), "n_epochs": 200, "learning_rate": 0.1},
+}
 # What each training function takes as loose settings.
 _SETTINGS = {
     train_evolution: (EvolutionPlan, EvolutionStrategy),
@@ -53,71 +60,56 @@ class RenamedWarning(FutureWarning):
     """A call uses a former spelling, which `lateral` still understands."""
 
 
-def _method(method: str, name: str) -> str:
-    """The method that is meant: what was the recipe of `backprop` never runs backwards, and is the method `score`."""
-    check_choice("method", method, METHODS)
-    check_choice("preset", name, PRESETS)
-    if (method, name) == ("backprop", "recipe"):
-        warnings.warn(
-            'the recipe of "backprop" weighs noise by outcome and is the method "score" now; gradients through the '
-            'dynamics are the presets "windows", "pathwise" and "guide" of "backprop"',
-            RenamedWarning,
-            stacklevel=4,
-        )
-        return "score"
-    check_choice("preset", name, METHODS[method])
-    return "score" if name == "windows" else method  # from restarts, as the score
-
-
 def trainer(method: str, name: str = "recipe") -> Callable:
     """The function that a preset is for: `train_evolution`, `train_restarts` or `train_backprop`."""
-    return _trainer(_method(method, name))
-
-
-def _trainer(method: str) -> Callable:
-    return {"evolution": train_evolution, "backprop": train_backprop, "score": train_restarts}[method]
+    check_choice("preset", name, PRESETS)
+    check_choice("preset", name, METHODS[check_choice("method", method, METHODS)])
+    if method == "evolution":
+        return train_evolution
+    return train_restarts if method == "score" or name == "recipe" else train_backprop
 
 
 def settings_classes(method: str) -> tuple[type, ...]:
-    """The classes whose settings the training function of a method takes."""
-    return _SETTINGS[_trainer(check_choice("method", method, METHODS))]
+    """The classes whose settings the presets of a method take, those of its recipe first."""
+    functions = dict.fromkeys(trainer(method, name) for name in METHODS[check_choice("method", method, METHODS)])
+    return tuple(cls for function in functions for cls in _SETTINGS[function])
 
 
 def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[str, Any]]:
     """The model and the keyword arguments of the function that `trainer` names.
 
     `guide` gives the network the neighbour mean as it is and leaves the rate unbounded, as the document does.
-    `recipe` bounds |f| to 5. For evolution it scales the input of the network; for the method `"score"` it trains an
-    `RBFNetwork` by the score estimator of the hard utility, from restarts.
-    `pathwise` is the best found for the gradient through the simulation: scaled input, |f| up to 5, soft fates scored
-    by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of 300
-    steps, with a falling learning rate and clipped gradients. For evolution it is the recipe.
-    `steps` is the recipe of the score without exploration: its two starts are the best of 4,096 random step rules.
-    `windows` starts from these too, and differentiates through windows of the simulation with a critic at the end of
+    `recipe` bounds |f| to 5. For evolution it scales the input of a perceptron. For the two gradients it trains an
+    `RBFNetwork` from the best two of 4,096 random step rules, for patterns within the tissue (`objective="tissue"`):
+    for `"score"` by the score estimator, for `"backprop"` through windows of the dynamics with a critic at the end of
     each (`ValueGradient`).
+    `exploration` trains by the score too, from random networks of the kind that is trained, which it explores first.
+    `pathwise` is the best found for the gradient through the whole simulation: scaled input, |f| up to 5, soft fates
+    scored by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of
+    300 steps, with a falling learning rate and clipped gradients. For evolution it is the recipe.
 
     Args:
         method: `"evolution"`, `"backprop"` or `"score"`.
-        name: `"recipe"`, `"guide"`, `"pathwise"`, `"steps"` or `"windows"`.
-        **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the recipe of the score
-            trains at a tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of
-            the training function.
+        name: `"recipe"`, `"guide"`, `"pathwise"` or `"exploration"`.
+        **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the score trains at a
+            tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of the training
+            function.
 
     Raises:
         ValueError: for a setting outside its range, settings that do not go together, and one that nothing has.
 
     Example:
-        model, settings = preset("score", objective="tissue", n_cells=9)
+        model, settings = preset("score", n_cells=9)
         run = train_restarts(model, key=jax.random.key(0), **settings)
     """
-    method = _method(method, name)
-    train = _trainer(method)
+    train = trainer(method, name)
     if "network" in changes and (others := changes.keys() & {"hidden_dims", "max_rate"}):
         raise ValueError(
             f"{min(others)} is a setting of the network: give it to the network that is given, or leave it out"
         )
     hidden_dims = changes.pop("hidden_dims", None)
-    network = _network(method, name, hidden_dims, changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE))
+    max_rate = changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE)
+    network = _network(train, name, hidden_dims, max_rate)
     of_model = {setting: changes.pop(setting) for setting in setting_names(Model) if setting in changes}
     known = {"strategy", "initial_params", "progress", *(n for c in _SETTINGS[train] for n in setting_names(c))}
     if unknown := changes.keys() - known:
@@ -125,9 +117,11 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     of_model = {"network": network} | of_model
     if name == "guide" or method == "evolution":
         model, settings = Model(**of_model), changes
+    elif train is train_restarts:
+        model, settings = _relaxed(OF_MODEL[method] | of_model), _restarts(method, name, hidden_dims) | changes
     else:
-        of_preset = {"steps": FROM_STEPS, "windows": IN_WINDOWS}.get(name, {})
-        model, settings = _by_gradient(method, of_model, of_preset | changes, hidden_dims)
+        model = _relaxed({"n_replicates": 256} | of_model)
+        settings = _pathwise(model, changes)
     _check(train, model, settings)
     return model, settings
 
@@ -142,27 +136,34 @@ def _check(train: Callable, model: Model, settings: dict[str, Any]) -> None:
         plan.check(model, *others)
 
 
-def _network(method: str, name: str, hidden_dims, max_rate):
+def _network(train: Callable, name: str, hidden_dims, max_rate):
     max_rate = None if max_rate == math.inf else check_number("max_rate", max_rate, above=0.0)
     layers = HIDDEN_DIMS if hidden_dims is None else hidden_dims
     if name == "guide":
         return MLP(layers, input_centre=0.0, input_scale=1.0, max_rate=max_rate)
-    if method == "score" and hidden_dims is None:
+    if train is train_restarts and hidden_dims is None:
         return RBFNetwork(max_rate=max_rate)
     return MLP(layers, max_rate=max_rate)
 
 
-def _by_gradient(method: str, of_model: dict, changes: dict, hidden_dims) -> tuple[Model, dict[str, Any]]:
-    model = Model(**{"n_replicates": 256} | of_model)
-    if "relaxation" not in of_model and "readout" not in of_model:
-        model = model.changed(relaxation=exact_relaxation(model.n_cells))
-    if method == "score":
-        # Every weight of a perceptron moves f everywhere: with the rates of bumps it jumps to a rule of one sign.
-        rates = {} if hidden_dims is None else {"exploration_rate": 0.03, "learning_rate": 0.02}
-        return model, rates | changes
+def _relaxed(of_model: dict) -> Model:
+    """With exact pattern probabilities where there are not too many cells, unless a relaxation is given."""
+    model = Model(**of_model)
+    if "relaxation" in of_model or "readout" in of_model:
+        return model
+    return model.changed(relaxation=exact_relaxation(model.n_cells))
+
+
+def _restarts(method: str, name: str, hidden_dims) -> dict[str, Any]:
+    settings = OF_RECIPE[method] if name == "recipe" else {}
+    # Every weight of a perceptron moves f everywhere: with the rates of bumps it jumps to a rule of one sign.
+    return settings if hidden_dims is None else settings | {"exploration_rate": 0.03, "learning_rate": 0.02}
+
+
+def _pathwise(model: Model, changes: dict) -> dict[str, Any]:
     training = {"n_epochs": 200, "clip_norm": 1.0, "n_training_steps": min(300, model.n_steps)} | changes
     rate = training.get("learning_rate", 0.03)
     if not callable(rate):
         check_number("learning_rate", rate, above=0.0)
         training["learning_rate"] = optax.cosine_decay_schedule(rate, check_size("n_epochs", training["n_epochs"]))
-    return model, training
+    return training

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import PurePath
 
-__all__ = ["hear_interrupts", "leave_at_interrupts"]
+__all__ = ["IS_COMMAND", "hear_interrupts", "leave_at_interrupts"]
 
 
 def hear_interrupts() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -281,10 +282,11 @@ def test_the_command_line_has_two_names(name):
 
 def test_the_help_tells_the_defaults_of_the_recipe(run_cli):
     helps = {method: " ".join(run_cli("train", method, "--help")[1].split()) for method in METHODS}
-    # Without --preset, `backprop` is the recipe of the score still.
-    assert "recompiles, by default 0.2 " in helps["backprop"] and "noise (>= 1), by default 1200 " in helps["backprop"]
+    for method, epochs in (("score", 600), ("backprop", 200)):
+        assert f"cosine to 3 % (>= 1), by default {epochs} " in helps[method]
+        assert "The reported U is always that of the ensemble, by default tissue " in helps[method]
     assert "tissues simulated for one value of the utility, R (>= 1), by default 50 " in helps["evolution"]
-    assert "R (>= 1), by default 256 " in helps["score"] and "cosine to 3 % (>= 1), by default 1200 " in helps["score"]
+    assert "R (>= 1), by default 256 " in helps["score"]
 
 
 def test_the_version_is_told(run_cli):
@@ -309,3 +311,22 @@ def test_quiet_leaves_errors_on_stderr_alone(run_cli, tmp_path):
         assert (status, stderr) == (0, "") and json.loads(stdout)["method"] == "evolution"
     status, stdout, stderr = run_cli(*train, tmp_path)
     assert status == 2 and stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["the user's cache", "where JAX was told", "nowhere"])
+def test_the_command_keeps_what_it_compiles(tmp_path, place):
+    (tmp_path / "fates.csv").write_text("0,1,0\n1,0,1\n" * 20)
+    home, told = tmp_path / "cache", tmp_path / "told"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment |= {"XDG_CACHE_HOME": str(home), "JAX_PLATFORMS": "cpu"}
+    if place == "where JAX was told":
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(told)
+    elif place == "nowhere":
+        home.write_text("a file where the folder would be")
+    command = [sys.executable, "-m", "lateral", "utility", str(tmp_path / "fates.csv"), "--json"]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert json.loads(outcome.stdout)["s_pat"] == pytest.approx(1.0)
+    kept = list(home.glob("lateral/*/*-cache"))
+    assert bool(kept) == (place == "the user's cache")
+    assert told.exists() == (place == "where JAX was told")

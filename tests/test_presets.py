@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from lateral import MLP, Model, RBFNetwork, ValueGradient, preset, train_backprop, train_evolution, train_restarts
-from lateral.presets import FROM_STEPS, IN_WINDOWS, METHODS, RenamedWarning, trainer
+from lateral.presets import FROM_STEPS, METHODS, trainer
 from lateral.training.estimators import Combination
 
 GUIDE_NETWORK = MLP((8, 8), input_centre=0.0, input_scale=1.0)
@@ -28,8 +28,8 @@ def test_the_guide_is_the_document_to_the_letter(method):
         ("evolution", "recipe", MLP((8, 8), max_rate=5.0)),
         ("backprop", "pathwise", MLP((8, 8), max_rate=5.0)),
         ("score", "recipe", RBFNetwork(max_rate=5.0)),
-        ("score", "steps", RBFNetwork(max_rate=5.0)),
-        ("backprop", "windows", RBFNetwork(max_rate=5.0)),
+        ("score", "exploration", RBFNetwork(max_rate=5.0)),
+        ("backprop", "recipe", RBFNetwork(max_rate=5.0)),
     ],
 )
 def test_all_but_the_guide_bound_the_rate(method, name, network):
@@ -41,27 +41,28 @@ def test_all_but_the_guide_bound_the_rate(method, name, network):
 
 
 def test_hidden_dims_ask_for_a_multilayer_perceptron():
-    model, settings = preset("score", hidden_dims=(4,))
+    model, settings = preset("score", "exploration", hidden_dims=(4,))
     assert model.network == MLP((4,), max_rate=5.0) and settings == {"exploration_rate": 0.03, "learning_rate": 0.02}
+    assert preset("score", hidden_dims=(4,))[1].items() >= settings.items()
     assert preset("score", hidden_dims=(4,), learning_rate=0.1)[1]["learning_rate"] == 0.1
 
 
-def test_steps_is_the_recipe_without_exploration_from_the_best_of_thousands_of_step_rules():
-    model, settings = preset("score", "steps", n_epochs=300)
-    assert model == preset("score")[0]
+def test_both_gradients_start_from_the_best_of_thousands_of_step_rules_and_make_patterns():
+    model, settings = preset("score", n_epochs=300)
+    assert model.objective == "tissue" and preset("score", objective="ensemble")[0].objective == "ensemble"
     assert settings == FROM_STEPS | {"n_epochs": 300}
+    assert preset("backprop")[0] == model.changed(n_replicates=512)
+    assert preset("backprop")[1].items() >= (FROM_STEPS | {"gradient": ValueGradient()}).items()
 
 
-def test_windows_differentiates_through_the_dynamics_from_the_same_starts():
-    model, settings = preset("backprop", "windows")
-    assert model == preset("score")[0]
-    assert settings == IN_WINDOWS and settings["gradient"] == ValueGradient()
-    assert trainer("backprop", "windows") is train_restarts
+def test_exploration_draws_the_network_that_is_trained():
+    model, settings = preset("score", "exploration")
+    assert model == preset("score")[0] and settings == {}
 
 
 def test_each_preset_is_for_one_function():
     assert trainer("evolution", "guide") is train_evolution
-    assert trainer("score") is train_restarts
+    assert trainer("score") is trainer("score", "exploration") is trainer("backprop") is train_restarts
     assert trainer("backprop", "pathwise") is trainer("backprop", "guide") is train_backprop
 
 
@@ -97,17 +98,9 @@ def test_above_twelve_cells_patterns_are_compared_in_pairs(method, name):
     assert preset(method, name, n_cells=13, relaxation="kernel")[0].relaxation == "kernel"
 
 
-def test_the_recipe_as_it_was_spelled_before_is_understood_with_a_notice():
-    with pytest.warns(RenamedWarning, match='is the method "score" now'):
-        model, settings = preset("backprop", objective="tissue")
-    assert (model, settings) == preset("score", objective="tissue")
-    with pytest.warns(RenamedWarning):
-        assert trainer("backprop") is train_restarts
-
-
 @pytest.mark.parametrize("name", ["guide", "pathwise"])
 def test_the_score_has_no_other_presets(name):
-    with pytest.raises(ValueError, match=f"preset must be one of 'recipe', 'steps', got '{name}'"):
+    with pytest.raises(ValueError, match=f"preset must be one of 'recipe', 'exploration', got '{name}'"):
         preset("score", name)
 
 
@@ -116,7 +109,6 @@ def test_the_recipe_never_trains_on_more_steps_than_there_are():
 
 
 @pytest.mark.parametrize(("method", "name"), [(method, name) for method in METHODS for name in METHODS[method]])
-@pytest.mark.filterwarnings("ignore::lateral.presets.RenamedWarning")
 def test_changes_go_where_they_belong(method, name):
     training = {"progress": True}
     model, settings = preset(method, name, n_cells=5, boundary="ring", n_replicates=9, hidden_dims=(4,), **training)
@@ -145,7 +137,11 @@ def test_a_setting_of_the_network_is_not_given_beside_a_network(setting):
 REFUSED = {
     "no noise": ("score", {"noise_strength": 0.0}, "needs noise_strength > 0 in every epoch, got 0"),
     "noise that vanishes": ("score", {"noise_strength": 1e-30}, "needs noise_strength > 0 in every epoch"),
-    "no noise to explore with": ("score", {"exploration_noise": "rising"}, "needs noise_strength > 0 in every epoch"),
+    "no noise to explore with": (
+        "exploration",
+        {"exploration_noise": "rising"},
+        "needs noise_strength > 0 in every epoch",
+    ),
     "no noise to train with": ("score", {"training_noise": "rising"}, "needs noise_strength > 0 in every epoch"),
     "small ensembles": ("score", {"gradient": Combination(), "n_replicates": 7}, "need n_replicates >= 8, got 7"),
     "small ensembles of backprop": (
@@ -156,14 +152,14 @@ REFUSED = {
     "more steps than there are": ("score", {"n_training_steps": 2000}, "n_training_steps must be <= n_steps = 1000"),
     "patience without checks": ("pathwise", {"patience": 2}, "give check_every too"),
     "as many parents as networks": ("evolution", {"n_parents": 20}, "n_parents must be below population_size = 20"),
-    "more restarts than candidates": ("score", {"n_restarts": 300}, "n_candidates must be >= n_restarts = 300"),
+    "more restarts than candidates": ("exploration", {"n_restarts": 300}, "n_candidates must be >= n_restarts = 300"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_training_would_refuse_is_refused_before_it(name):
     method, changes, message = REFUSED[name]
-    arguments = ("backprop", "pathwise") if method == "pathwise" else (method,)
+    arguments = {"pathwise": ("backprop", "pathwise"), "exploration": ("score", "exploration")}.get(method, (method,))
     with jax.enable_x64(False), pytest.raises(ValueError, match=re.escape(message)):
         preset(*arguments, **changes)
 

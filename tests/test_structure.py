@@ -18,7 +18,7 @@ NOT_THE_CORE = {
     "pictures and apps": ("figure", "plotting", "sketches", "equal_work", "lessons", "widgets", "teaching"),
     "checks": ("checks",),
     "files": ("storage", "runs", "fates", "show"),
-    "command line": ("cli", "__main__", "options", "terminal", "startup", "threads"),
+    "command line": ("cli", "__main__", "options", "terminal", "startup", "compiled", "threads"),
     "plumbing of settings": ("fields", "static"),
 }
 

@@ -72,8 +72,7 @@ def draw_and_halve(model: Model, key: Array, n_candidates: int, selection: Seque
         ValueError: if none has a finite objective.
     """
     init_key, *keys = jax.random.split(key, 1 + len(selection))
-    init = jax.vmap(partial(initial_parameters, model.network))
-    rules, work, candidates = init(jax.random.split(init_key, n_candidates)), 0, None
+    rules, work, candidates = _drawn(model, init_key, n_candidates), 0, None
     for heat, heat_key in zip(selection, keys, strict=True):
         scores, spent = _scores(rules, model, heat, heat_key)
         work += spent
@@ -87,6 +86,12 @@ def draw_and_halve(model: Model, key: Array, n_candidates: int, selection: Seque
         rules = jax.tree.map(lambda leaf, order=order: leaf[order], rules)
     n_left = jax.tree.leaves(rules)[0].shape[0]
     return Drawn([jax.tree.map(lambda leaf, i=i: leaf[i], rules) for i in range(n_left)], candidates, work)
+
+
+@partial(jax.jit, static_argnames="n_candidates")  # one compilation instead of one for each operation
+def _drawn(model: Model, key: Array, n_candidates: int) -> Any:
+    """Random rules of the model's network, one for each key."""
+    return jax.vmap(partial(initial_parameters, model.network))(jax.random.split(key, n_candidates))
 
 
 def _scores(rules, model: Model, heat: Heat, key: Array) -> tuple[np.ndarray, int]:
