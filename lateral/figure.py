@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib
 import matplotlib.figure
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
@@ -28,10 +28,10 @@ STATE_COLOURS = "cividis"
 FATE_COLOURS = ListedColormap(["#E8E8E8", "#0072B2"])
 
 
-def png_of(canvas: FigureCanvasAgg, compress_level: int) -> bytes:
+def png_of(drawn: FigureCanvasAgg | RendererAgg, compress_level: int) -> bytes:
     """PNG of what is drawn on a canvas."""
     buffer = io.BytesIO()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture = Image.fromarray(np.asarray(drawn.buffer_rgba())).convert("RGB")
     picture.save(buffer, "png", compress_level=compress_level)
     return buffer.getvalue()
 

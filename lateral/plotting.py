@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.ticker import Locator, MultipleLocator
+from matplotlib.ticker import Locator, MaxNLocator, MultipleLocator
 
 from lateral.checks import check_fates, check_matrix
 from lateral.evaluation import Evaluation
@@ -102,6 +102,7 @@ def plot_fates(fates, title: str, *, n_shown: int = 40, ax=None) -> Figure:
     ax.imshow(fates, aspect="auto", interpolation="nearest", cmap=FATE_COLOURS, vmin=0, vmax=1, extent=extent)
     ax.set(xlabel="cell", ylabel="replicate", title=title)
     ax.xaxis.set_major_locator(cell_ticks(fates.shape[1]))
+    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))  # half a tissue is none
     for fate, label in ((0, "fate 0"), (1, "fate 1")):
         ax.plot([], [], "s", color=FATE_COLOURS(fate), markeredgecolor="grey", label=label)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)

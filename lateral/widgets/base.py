@@ -11,7 +11,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +23,9 @@ from IPython.display import HTML, display
 from lateral.checks import check_callable
 from lateral.plotting import Figure
 from lateral.storage.files import whole_file
+from lateral.widgets.backdrop import Backdrops
 from lateral.widgets.controls import MAX_SEED
-from lateral.widgets.looks import in_dark, in_two_rows
+from lateral.widgets.looks import dark_if, in_two_rows
 from lateral.widgets.page import Page
 
 __all__ = [
@@ -91,6 +92,7 @@ class App(ipywidgets.VBox):
     """
 
     N_ABOVE = 1  # of three panels, how many stand in the upper row where the page is narrow
+    PLAIN_AXES = False  # whether `Backdrops` may keep the axes of all its figures
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class App(ipywidgets.VBox):
         self.figure, self.text, self.last, self.n_drawn, self.error = None, "", {}, 0, None
         self._tables: Mapping = {}
         self._places_of_axes: dict[tuple, list] = {}
+        self._backdrops = Backdrops()
         self._lock = threading.RLock()  # callbacks of newer kernels come from several threads
         self._page = Page()
         self._page.observe(self._page_changed, names=("dark", "narrow"))
@@ -188,7 +191,9 @@ class App(ipywidgets.VBox):
         figure.set_layout_engine("none")
         for ax, place in zip(figure.axes, places, strict=False):
             ax.set_position(place)
-        with in_dark(figure) if self._page.dark else nullcontext():
+        if self.PLAIN_AXES:
+            return self._backdrops.png(figure, dark=self._page.dark)
+        with dark_if(self._page.dark, figure):
             return figure.to_png(compress_level=1)
 
     def _page_changed(self, _change=None) -> None:

@@ -1,7 +1,6 @@
 """The picture of a training: four panels that are updated in place, several times a second."""
 
 import dataclasses
-from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from lateral.model import final_states
 from lateral.rules import rates_of
 from lateral.training.session import TrainingSession
 from lateral.widgets.base import cell_columns
-from lateral.widgets.looks import in_dark
+from lateral.widgets.looks import dark_if
 
 __all__ = ["Canvas", "View", "name_of_score"]
 
@@ -125,7 +124,7 @@ class Canvas:
     def draw(self, view: View, earlier: list, *, dark: bool = False) -> bytes:
         """PNG of a training, before the runs of old."""
         self._update(view)
-        with in_dark(self.figure) if dark else nullcontext():
+        with dark_if(dark, self.figure):
             return self._drawn(view, earlier, dark)
 
     def _drawn(self, view: View, earlier: list, dark: bool) -> bytes:

@@ -39,7 +39,7 @@ class UtilityExplorer(Explorer):
     }
     SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
     SPREAD = 0.05  # by how much a state misses 0 or 1
-    N_ABOVE = 2
+    N_ABOVE, PLAIN_AXES = 2, True
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class UtilityExplorer(Explorer):
             "soft, Bernoulli": _soft_row(lateral.compute_bernoulli_utility(soft_fates)),
         }  # fmt: skip
         ensembles = [rng.multinomial(size, probabilities, size=40) / size for size in self.SIZES]
-        scatter = np.array([self.information(shares)["utility"] for shares in ensembles])
+        scatter = self.information(np.array(ensembles))["utility"]
 
         text = f"From {n_replicates} tissues {describe(hard)}; exactly U = {exact['utility']:.3f}"
         numbers = {f"exact_{name}": float(value) for name, value in exact.items()}
@@ -136,17 +136,19 @@ class UtilityExplorer(Explorer):
         """The ensemble, the rows of the table of its information, and the estimates `scatter` at each size."""
         figure, (left, middle, right) = plotting.new_figure(3, width=9.2, height=3.0, width_ratios=(0.8, 1.6, 1.1))
         plotting.plot_fates(fates, "The ensemble", ax=left)
+        left.get_legend().set_zorder(-1)
         quantities = ["S_pat", "S_rep", "posit.", "correl.", "U"]
         plotting.plot_bars(quantities, rows, "What it is worth", "bits per cell", ax=middle)
-        middle.set_ylim(-0.05, 1.4)
-        middle.legend(fontsize=8, ncols=2, loc="upper center")
+        middle.set_ylim(-0.05, 1.6)  # a legend above all bars
+        middle.legend(fontsize=8, ncols=2, loc="upper center").set_zorder(-1)
         curves = {f"estimate, mean ± sd of {scatter.shape[1]}": (scatter.mean(axis=1), scatter.std(axis=1))}
         plotting.plot_curves(
             self.SIZES, curves, "Few replicates flatter", "replicates R", "U (bits per cell)", logx=True,
             reference=("exact", exact_utility), ax=right,
         )  # fmt: skip
-        right.legend(fontsize=8)
-        right.axvline(len(fates), color="grey", ls=":", lw=1)
+        right.set_ylim(-0.05, 1.6)
+        right.legend(fontsize=8, loc="upper center").set_zorder(-1)
+        right.axvline(len(fates), ymax=0.65, color="grey", ls=":", lw=1)
         right.set_xticks([10, 100, 1000], ["10", "100", "1,000"])
         right.minorticks_off()  # each tick takes its time
         return figure

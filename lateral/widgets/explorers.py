@@ -106,6 +106,7 @@ def draw_outcome(fates, estimate: UtilityEstimate) -> tuple[plotting.Figure, Any
     figure, (left, middle, right) = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 1.0))
     plotting.plot_fates(fates, "Final fates of 40", ax=middle)
     plotting.plot_scores({"U": estimate}, f"U = {estimate.utility:.2f}", fates.shape[1], ax=right)
+    middle.get_legend().set_zorder(-1)  # beside the panel, always the same
     return figure, left
 
 
@@ -137,6 +138,8 @@ class DynamicsExplorer(Explorer):
         **start: initial values of controls: `noise_strength`, `n_cells`, `duration`, `boundary`, `strength`,
             `steepness`, `seed`.
     """
+
+    PLAIN_AXES = True
 
     def __init__(
         self,
@@ -187,7 +190,7 @@ class Comparison(Explorer):
         **start: initial values of the controls of the tissue, see `DynamicsExplorer`.
     """
 
-    N_ABOVE = 2
+    N_ABOVE, PLAIN_AXES = 2, True
 
     def __init__(
         self,

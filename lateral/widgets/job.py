@@ -2,7 +2,7 @@
 
 A worker trains a chunk of epochs at a time and looks in between at what it is told; chunks are kept near a tenth of a
 second, so that a moved slider or Stop is answered at once. When the training has ended, the worker measures what has
-come out. A painter has the news drawn, a few times a second.
+come out. A painter has the news drawn, a few times a second, and takes a tenth of a core for it.
 """
 
 import atexit
@@ -26,7 +26,8 @@ from lateral.training.session import CHUNK, TrainingSession
 __all__ = ["N_FRESH", "Job"]
 
 SECONDS_OF_A_CHUNK = 0.1
-SECONDS_OF_A_PICTURE = 0.15
+SECONDS_OF_A_PICTURE = 0.15  # or more, so that
+SHARE_OF_PICTURES = 0.1  # of a core goes to drawing; the training needs the others
 N_FRESH = 4000
 
 
@@ -195,9 +196,10 @@ class Job:
             while not self.over.is_set():
                 self._news.wait()
                 self._news.clear()
-                clock = time.monotonic()
+                clock, work = time.monotonic(), time.thread_time()
                 self._on_news(self)
-                self.over.wait(max(0.0, SECONDS_OF_A_PICTURE - (time.monotonic() - clock)))
+                period = max(SECONDS_OF_A_PICTURE, (time.thread_time() - work) / SHARE_OF_PICTURES)
+                self.over.wait(max(0.0, period - (time.monotonic() - clock)))
             self._on_news(self)
         except BaseException as error:
             self.failure = self.failure or error

@@ -1,22 +1,28 @@
 """How a figure looks on the page of an app: bright on a dark one, in two rows on a narrow one."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import matplotlib.colors
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
-__all__ = ["in_dark", "in_two_rows"]
+__all__ = ["dark_if", "in_two_rows"]
 
 BACKGROUND = "#111111"  # of a notebook in JupyterLab's dark theme
 NARROW = (6.0, 4.3)  # inches of a figure on a narrow page
 
 
+def dark_if(dark: bool, figure: Figure) -> AbstractContextManager:
+    """Meanwhile a figure is in the colours of its page."""
+    return _in_dark(figure) if dark else nullcontext()
+
+
 @contextmanager
-def in_dark(figure: Figure) -> Iterator[None]:
+def _in_dark(figure: Figure) -> Iterator[None]:
     """Meanwhile what is black in a figure is bright and what is white is dark; colours that stand for data stay."""
     undo = []
 
@@ -29,13 +35,15 @@ def in_dark(figure: Figure) -> Iterator[None]:
             undo.append((getattr(artist, f"set_{name}"), old))
             undo[-1][0](new)
 
-    for artist in figure.findobj(lambda artist: isinstance(artist, (Text, Line2D, Patch))):
+    for artist in _drawn(figure):
         if isinstance(artist, Text):
             names = ("color",)
         elif isinstance(artist, Line2D):
             names = ("color", "markeredgecolor", "markerfacecolor")
-        else:
+        elif isinstance(artist, Patch):
             names = ("facecolor", "edgecolor")
+        else:
+            continue
         for name in names:
             paint(artist, name)
     ticks = [(axis, axis.get_tick_params()) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
@@ -48,6 +56,14 @@ def in_dark(figure: Figure) -> Iterator[None]:
             axis.set_tick_params(color=old.get("color", "black"), labelcolor=old.get("labelcolor", "black"))
         for put_back, old in reversed(undo):
             put_back(old)
+
+
+def _drawn(artist: Artist) -> Iterator[Artist]:
+    """An artist and all within it, but for what is invisible: to ask an axis for its ticks makes them."""
+    if artist.get_visible():
+        yield artist
+        for child in artist.get_children():
+            yield from _drawn(child)
 
 
 def _on_dark(colour):

@@ -45,6 +45,7 @@ class RuleExplorer(Explorer):
         **start: initial values of the controls of the tissue, see `DynamicsExplorer`.
     """
 
+    PLAIN_AXES = True
     N_POINTS = 11
     N_DRAWN = 41
     DRAWN = "drawn by hand"
