@@ -13,6 +13,7 @@ from lateral import plotting
 from lateral.checks import check_callable
 from lateral.evaluation import what_was_found
 from lateral.geometry import BOUNDARIES
+from lateral.objective import EnsembleUtility, influence
 from lateral.utility import UtilityEstimate
 from lateral.widgets.base import Explorer, Picture, cell_columns
 from lateral.widgets.clock import Clock
@@ -105,8 +106,8 @@ def draw_outcome(fates, estimate: UtilityEstimate) -> tuple[plotting.Figure, Any
     """A figure of the final fates and of their score, and the empty panel that is left of them."""
     figure, (left, middle, right) = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 1.0))
     plotting.plot_fates(fates, "Final fates of 40", ax=middle)
-    plotting.plot_scores({"U": estimate}, f"U = {estimate.utility:.2f}", fates.shape[1], ax=right)
     middle.get_legend().set_zorder(-1)  # beside the panel, always the same
+    plotting.plot_scores({"U": estimate}, f"U = {estimate.utility:.2f}", fates.shape[1], ax=right)
     return figure, left
 
 
@@ -181,8 +182,16 @@ class DynamicsExplorer(Explorer):
         return Picture(figure, describe(estimate), numbers_of(estimate), tables)
 
 
+@jax.jit
+def _influence_on_u(fates):
+    return influence(EnsembleUtility(), fates)[1]
+
+
 class Comparison(Explorer):
     """Two rules in the same tissue, on the same initial states and the same noise.
+
+    The picture: one tissue under each rule over time, both rules, and U with its standard error. `last["difference"]`
+    is U under the rule on the right less that on the left, and `last["difference_se"]` its standard error.
 
     Args:
         rules: the rules to choose from, by name; by default the tanh target, a steep one and a dead band.
@@ -222,21 +231,32 @@ class Comparison(Explorer):
         )
 
     def _picture(self, *, left, right, **tissue) -> Picture:
-        figure, axes = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.3, 1.3, 1.0))
-        estimates, tables = {}, {}
-        for ax, side, name in zip(axes, ("left", "right"), (left, right), strict=False):
+        figure, axes = plotting.new_figure(4, width=9.6, height=2.9, width_ratios=(1.2, 1.2, 1.1, 0.9))
+        sides = {"left": left, "right": right}
+        estimates, influences, tables = {}, {}, {"rules": {"neighbour_mean": np.linspace(0.0, 1.0, 401)}}
+        for ax, (side, name), colour in zip(axes, sides.items(), plotting.COLOURS, strict=False):
             states = simulate(self.rules[name], n_replicates=300, **tissue)  # twice: fewer of each
             fates = lateral.apply_threshold(states[:, -1])
             estimates[side] = score(fates, tissue["boundary"])
-            plotting.plot_space_time(states[0], DT * EVERY, f"{name} (dark 0, bright 1)", ax=ax, with_scale=False)
+            influences[side] = np.asarray(_influence_on_u(fates))
+            plotting.plot_space_time(states[0], DT * EVERY, "", ax=ax, with_scale=False)
+            ax.set_title(name, color=colour, fontsize=11)
             tables |= {f"{side}_states": _space_time_table(states[0]), f"{side}_fates": fates_table(fates)}
-        names = (left, right) if left != right else estimates
-        scores = dict(zip(names, estimates.values(), strict=True))
-        plotting.plot_scores(scores, "U, the same noise", tissue["n_cells"], ax=axes[2])
-        lines = [f"{name}: {describe(e)}" for name, e in zip((left, right), estimates.values(), strict=True)]
+            tables["rules"][f"{side}_rate"] = np.asarray(self.rules[name](tables["rules"]["neighbour_mean"]))
+        axes[0].set_ylabel("cell (bright: s = 1)")
+        axes[1].set_ylabel("")
+        plotting.plot_regulatory_functions({name: self.rules[name] for name in sides.values()}, "The rules", ax=axes[2])
+        axes[2].legend(fontsize=8)  # the names in the colours of the titles
         numbers = {f"{side}_{name}": value for side, e in estimates.items() for name, value in numbers_of(e).items()}
-        # An upper bound: the two share their noise.
-        error = math.hypot(numbers["left_utility_se"], numbers["right_utility_se"])
+        # They share starts and noise, so that replicate by replicate much of the scatter is the same.
+        scatter = np.std(influences["right"] - influences["left"], ddof=1)
+        error = float(scatter / math.sqrt(len(influences["left"])))
         numbers |= {"difference": numbers["right_utility"] - numbers["left_utility"], "difference_se": error}
-        lines.append(f"{right} less {left}: {numbers['difference']:+.3f} ± {error:.3f} bits per cell")
+        difference = f"{numbers['difference']:+.3f} ± {error:.3f}"
+        scores = {name: estimates[side] for side, name in sides.items()}
+        plotting.plot_scores(scores, "", tissue["n_cells"], ax=axes[3])
+        axes[3].set_title(f"ΔU = {difference}", fontsize=10)
+        axes[3].legend(fontsize=8, loc="lower center").set_zorder(-1)
+        lines = [f"{name}: {describe(estimates[side])}" for side, name in sides.items()]
+        lines.append(f"{right} less {left}: {difference} bits per cell, on the same starts and noise")
         return Picture(figure, "<br>".join(lines), numbers, tables)

@@ -77,13 +77,13 @@ def _on_dark(colour):
 
 
 def in_two_rows(figure: Figure, n_above: int) -> None:
-    """Lay the panels of a figure out anew, `n_above` of them above the others; a figure of other than three stays."""
+    """Lay the panels of a figure out anew, `n_above` of them above the others, if they are three or more in a row."""
     axes = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
-    if len(axes) != 3:
+    if len(axes) < 3 or axes[0].get_gridspec().get_geometry() != (1, len(axes)):
         return
-    ratios = axes[0].get_subplotspec().get_gridspec().get_width_ratios()
+    ratios = axes[0].get_gridspec().get_width_ratios()
     rows = figure.add_gridspec(2, 1)
-    for row, places in zip(rows, (slice(0, n_above), slice(n_above, 3)), strict=True):
+    for row, places in zip(rows, (slice(0, n_above), slice(n_above, None)), strict=True):
         panels = axes[places]
         inner = row.subgridspec(1, len(panels), width_ratios=ratios[places])
         for ax, place in zip(panels, inner, strict=True):
