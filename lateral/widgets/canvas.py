@@ -48,9 +48,9 @@ class View:
         return cls(session.algorithm.unit, history, means, *(np.asarray(x) for x in (rates, initial, fates)))
 
     @classmethod
-    def before(cls, model: lateral.Model, unit: str, seed: int) -> "View":
-        """A random network before any training."""
-        params, means = model.network.init(jax.random.key(seed)), np.linspace(0.0, 1.0, 201)
+    def before(cls, model: lateral.Model, unit: str, params) -> "View":
+        """A network before any training."""
+        means = np.linspace(0.0, 1.0, 201)
         model = dataclasses.replace(model, noise_strength=np.float32(model.noise_strength), n_replicates=40)
         rates, initial, fates = _snapshot(model, params, params, means, jax.random.key(1))
         return cls(unit, {}, means, *(np.asarray(x) for x in (rates, initial, fates)))

@@ -11,7 +11,7 @@ import dataclasses
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -23,12 +23,27 @@ from lateral.model import Model
 from lateral.threads import at_this_precision
 from lateral.training.session import CHUNK, TrainingSession
 
-__all__ = ["N_FRESH", "Job"]
+__all__ = ["N_FRESH", "STARTS", "Job", "first_parameters"]
 
 SECONDS_OF_A_CHUNK = 0.1
 SECONDS_OF_A_PICTURE = 0.15  # or more, so that
 SHARE_OF_PICTURES = 0.1  # of a core goes to drawing; the training needs the others
 N_FRESH = 4000
+STARTS = {"the best of some random networks": "best", "a network that does next to nothing": "poor"}
+
+
+def first_parameters(network: Any, settings: Mapping[str, Any]) -> Any:
+    """Random parameters; for a poor start with a tenth of the output.
+
+    Cells then feel each other so little that their fates are coins. Rules that switch all cells on score 0 too, but no
+    replicate would differ from the others, and no gradient could tell what helps.
+    """
+    params = network.init(jax.random.key(settings["seed"]))
+    if settings["start_from"] == "best":
+        return params
+    *layers, last = params if isinstance(params, tuple) else (params,)
+    last = jax.tree.map(lambda leaf: 0.1 * leaf, last)
+    return (*layers, last) if isinstance(params, tuple) else last
 
 
 class Job:
@@ -36,8 +51,9 @@ class Job:
 
     Args:
         model: what is trained.
-        settings: `method`, `learning_rate`, `noise_strength`, `n_epochs` and `seed`.
-        n_candidates: random networks of which the best is the start.
+        settings: `method`, `learning_rate`, `noise_strength`, `n_epochs`, `seed` and `start_from`
+            (a value of `STARTS`).
+        n_candidates: random networks among which the best is looked for.
         on_chunk, on_end: called by the worker with this job, after each chunk and when all is over. `on_end` may set
             `over`, under a lock of its own; else it is set right after.
         on_news: called by the painter with this job when there is something new to draw, at last after the end.
@@ -148,9 +164,11 @@ class Job:
 
     def _train(self) -> None:
         settings = self.settings
+        poor = settings["start_from"] == "poor"
         self.session = session = TrainingSession(
             settings["method"], self.model, key=jax.random.key(settings["seed"]),
             learning_rate=settings["learning_rate"], n_candidates=self._n_candidates,
+            initial_params=first_parameters(self.model.network, settings) if poor else None,
         )  # fmt: skip
         self._news.set()
         n_epochs, seconds = 1, None

@@ -23,7 +23,7 @@ from lateral.training.session import ALGORITHMS, SESSION_METHODS
 from lateral.widgets.base import App, Picture, error_text
 from lateral.widgets.canvas import Canvas, View, name_of_score
 from lateral.widgets.controls import choice, seed_field, slider
-from lateral.widgets.job import N_FRESH, Job
+from lateral.widgets.job import N_FRESH, STARTS, Job, first_parameters
 
 __all__ = ["NETWORKS", "TrainingStudio"]
 
@@ -67,7 +67,8 @@ class TrainingStudio(App):
             method, to which the slider goes when another method is chosen.
         noise_strength, n_replicates, objective: see `Model`.
         n_epochs: a run ends after so many epochs or generations.
-        n_candidates: random networks of which the best is the start.
+        start_from: `"best"` of `n_candidates` random networks, or `"poor"`, one that does next to nothing: U then
+            rises from near 0.
         seed: of the random networks and of all noise.
 
     Attributes:
@@ -92,6 +93,7 @@ class TrainingStudio(App):
         n_replicates: int = 256,
         objective: str = "tissue",
         n_epochs: int = 300,
+        start_from: str = "best",
         n_candidates: int = 16,
         seed: int = 0,
     ):
@@ -121,6 +123,7 @@ class TrainingStudio(App):
             "network": choice(tuple(NETWORKS), network),
             "learning_rate": slider(1e-3, 1.0, rate, 0.05, log=True, label="learning rate", name="learning_rate"),
             "n_replicates": choice((50, 128, 256, 512, 1024), n_replicates, label="replicates R", name="n_replicates"),
+            "start_from": choice(tuple(STARTS.items()), start_from, label="start from", name="start_from"),
             "n_epochs": slider(10, 1000, n_epochs, 10, label="epochs of a run", name="n_epochs"),
             "seed": seed_field(seed),
         }
@@ -216,7 +219,7 @@ class TrainingStudio(App):
         for name in ("noise_strength", "learning_rate"):
             self.controls[name].observe(self._steer, names="value")
         self.controls["method"].observe(self._suit_the_rate, names="value")
-        for name in ("method", "network", "noise_strength", "seed"):
+        for name in ("method", "network", "noise_strength", "seed", "start_from"):
             self.controls[name].observe(self._open, names="value")
 
     def _open(self, _change=None) -> None:
@@ -232,7 +235,8 @@ class TrainingStudio(App):
 
     def _before(self) -> View:
         settings = self.values()
-        return View.before(self._model(settings), ALGORITHMS[settings["method"]]().unit, settings["seed"])
+        model, unit = self._model(settings), ALGORITHMS[settings["method"]]().unit
+        return View.before(model, unit, first_parameters(model.network, settings))
 
     def _model(self, settings: Mapping[str, Any]) -> Model:
         return dataclasses.replace(
@@ -280,7 +284,7 @@ class TrainingStudio(App):
         if self.error is not None:
             return error_text(self.error)
         words = {
-            "ready": "ready: Start trains from a random network",
+            "ready": f"ready: Start trains from {self.controls['start_from'].label}",
             "compiling": "<i>compiling, once, about 10 s …</i>",
         }
         parts = [words.get(self.state, self.state)]
