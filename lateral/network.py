@@ -84,6 +84,9 @@ class Table(NamedTuple):
 
     values: Float[Array, " knot"]
 
+    def __repr__(self):
+        return f"Table({jnp.size(self.values)} values)"
+
     def __call__(self, neighbour_mean: ArrayLike) -> Array:
         values = jnp.asarray(self.values)
         if values.ndim != 1 or values.shape[0] < 2:
@@ -269,6 +272,9 @@ class RegulatoryFunction:
 
     network: Any
     params: Any
+
+    def __repr__(self):
+        return f"RegulatoryFunction({self.network!r}, {sum(map(jnp.size, jax.tree.leaves(self.params)))} parameters)"
 
     def __call__(self, neighbour_mean: ArrayLike) -> Array:
         return self.network.apply(self.params, jnp.asarray(neighbour_mean, float))

@@ -96,6 +96,23 @@ class Run:
         """The same before training, None where the run does not know."""
         return None if self.initial_params is None else RegulatoryFunction(self.model.network, self.initial_params)
 
+    def __repr__(self):
+        n_steps = max((len(values) for values in self.history.values()), default=0)
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        unfinished = "" if self.finished else ", not finished"
+        if self.evaluation is None:
+            found = "not yet: lateral.evaluate(run.regulatory_function, run.model, key=key)"
+        else:
+            names = ("utility", "utility_se", "alternation")
+            found = ", ".join(f"{name} {self.evaluation[name]:.3g}" for name in names if name in self.evaluation)
+        return (
+            f"Run by {self.method!r}{seed}, {n_steps} epochs or generations{unfinished}\n"
+            f"  rule       run.regulatory_function: {self.regulatory_function!r}\n"
+            f"  training   run.history: {', '.join(self.history) or 'nothing'}\n"
+            f"  evaluated  {found}\n"
+            f"  to keep it lateral.save_run(path, run); to see it lateral.plotting.plot_run(run, key=key)"
+        )
+
 
 class Progress(NamedTuple):
     """What a checkpoint holds besides a run.
@@ -112,6 +129,9 @@ class Progress(NamedTuple):
     made_with: dict[str, dict[str, str]]
     facts: dict[str, Any] | None
     arrays: dict[str, np.ndarray]
+
+    def __repr__(self):
+        return f"Progress(finished={self.finished}, arrays: {', '.join(self.arrays) or 'none'})"
 
 
 def save_run(path: str | os.PathLike, run: Run, progress: tuple[dict, dict[str, Any]] | None = None) -> Path:

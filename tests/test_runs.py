@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from oracles import Chain
 
-from lateral import MLP, Graph, Model, RBFNetwork, Run, StepNetwork, evaluate, load_run, save_run
+from lateral import MLP, Graph, Model, RBFNetwork, Run, StepNetwork, evaluate, load_run, save_run, tabulate
 from lateral.runs import check_storable, load_progress
 from lateral.storage import machine
 
@@ -592,3 +592,21 @@ def test_an_object_of_ones_own_must_be_the_one_that_was_trained_with(tmp_path):
         load_run(path, network=Line())
     with pytest.raises(TypeError, match=r"load_run takes network, geometry, .* not 'netwrok'"):
         load_run(path, netwrok=Line())
+
+
+def test_a_run_says_in_a_few_lines_what_it_is_and_prints_no_weights(run):
+    evaluated = dataclasses.replace(run, evaluation={"utility": 0.71234, "utility_se": 0.002, "alternation": 0.95})
+    for shown, found in ((repr(run), "lateral.evaluate("), (repr(evaluated), "utility 0.712, utility_se 0.002")):
+        assert 3 <= len(shown.splitlines()) <= 6 and max(map(len, shown.splitlines())) < 160
+        for said in ("'backprop', seed 17, 4 epochs", "MLP(", "loss, utility", "lateral.save_run(", found):
+            assert said in shown
+        assert "Array" not in shown and "array" not in shown and "weights" not in shown
+    n_parameters = 3 + 3 + 3 * 2 + 2 + 2 + 1  # weights and biases of 1-3-2-1
+    assert repr(run.regulatory_function).endswith(f"max_rate=5.0), {n_parameters} parameters)")
+    assert "not finished" in repr(dataclasses.replace(run, finished=False))
+
+
+def test_what_holds_many_numbers_does_not_print_them(tmp_path, run):
+    assert repr(tabulate(run.regulatory_function, 65)) == "Table(65 values)"
+    path = save_run(tmp_path / "run.npz", run, ({"n_done": 4}, {"moments": np.arange(5.0)}))
+    assert repr(load_progress(path)) == "Progress(finished=True, arrays: moments)"
