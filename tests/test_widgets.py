@@ -20,6 +20,7 @@ import pytest
 import lateral
 from lateral import plotting
 from lateral.engine.simulation import run_engine
+from lateral.training.session import SESSION_METHODS
 from lateral.widgets import (
     Comparison,
     DynamicsExplorer,
@@ -30,7 +31,6 @@ from lateral.widgets import (
     UtilityExplorer,
     slider,
 )
-from lateral.training.session import SESSION_METHODS
 from lateral.widgets.page import Page
 from lateral.widgets.studio import NETWORKS
 
