@@ -383,7 +383,7 @@ def test_clipping_has_the_derivative_of_jnp_clip_also_exactly_on_a_bound(n_knots
 
     def clipped(rate):
         still = dict(n_steps=1, dt=1.0, noise_strength=0.0, key=jax.random.key(0), n_knots=n_knots)
-        return jax.vmap(lambda s, r: simulate(lambda x: r + 0.0 * x, s[None, None], **still)[0, 0])(initial[0], rate)
+        return jax.vmap(lambda s, r: simulate(Table(jnp.stack([r, r])), s[None, None], **still)[0, 0])(initial[0], rate)
 
     slopes = jax.jacrev(clipped)(rates)
     expected = jax.jacrev(lambda rate: jnp.clip(initial[0] + rate, 0.0, 1.0))(rates)

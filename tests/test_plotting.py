@@ -149,6 +149,10 @@ def test_figures_can_be_drawn_outside_the_main_thread(fates):
 
 
 def test_no_figure_is_left_in_pyplot(fates):
+    def kept():
+        return sys.modules["matplotlib.pyplot"].get_fignums() if "matplotlib.pyplot" in sys.modules else []
+
+    before = kept()
     plotting.plot_fates(fates, "title")
-    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    assert kept() == before
     assert isinstance(jax.random.key(0), jax.Array)
