@@ -743,17 +743,17 @@ def test_every_method_trains(studio, method):
 
 @pytest.mark.parametrize("method", SESSION_METHODS)
 def test_from_a_poor_start_every_method_learns(studio, method):
-    """U begins next to nothing and rises, with either network."""
+    """U begins low, that of the best of a first generation too, and rises."""
     studio.method.value, studio.start_from.value, studio.n_replicates.value = method, "poor", 512
     studio.objective.value = "ensemble"
-    studio.network.value = "perceptron" if method in ("score", "combination") else "bumps"
     assert "a network that does next to nothing" in _said(studio)
     (before,) = (line for line in studio.figure.axes[1].lines if line.get_label() == "before training")
     assert 0.0 < np.abs(before.get_ydata()).max() < 0.5
     studio.start()
     studio.join(300)
     utility = studio.runs[0].history["utility"]
-    assert utility[0] < 0.15 and np.mean(utility[-5:]) > utility[0] + 0.1
+    assert utility[0] < (0.4 if method == "evolution" else 0.15)
+    assert np.mean(utility[-5:]) > utility[0] + 0.1
 
 
 def test_another_method_brings_its_learning_rate_unless_a_run_is_under_way(studio):
