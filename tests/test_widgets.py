@@ -665,7 +665,10 @@ def test_the_error_of_a_difference_is_that_of_leaving_one_replicate_out(tmp_path
     n = len(left)
 
     def utility_without(fates, replicate):
-        return float(lateral.compute_hard_utility(np.delete(fates, replicate, axis=0))[0])
+        fates = np.delete(fates, replicate, axis=0)
+        shares = np.unique(fates, axis=0, return_counts=True)[1] / len(fates)
+        pooled = np.array([fates.mean(), 1.0 - fates.mean()])
+        return shares @ np.log2(shares) / fates.shape[1] - pooled @ np.log2(pooled)
 
     gaps = [utility_without(right, r) - utility_without(left, r) for r in range(n)]
     assert app.last["difference_se"] == pytest.approx((n - 1) / np.sqrt(n) * np.std(gaps), rel=0.05)
