@@ -16,7 +16,8 @@ from lateral.engine import Numerics
 from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
 from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
 from lateral.fates import read_fates
-from lateral.geometry import Geometry, Graph, Pinned, Ring, Row
+from lateral.geometry import Geometry, Pinned, Ring, Row
+from lateral.graph import Graph
 from lateral.model import Model
 from lateral.network import (
     HIDDEN_DIMS,
@@ -38,6 +39,7 @@ from lateral.readout import (
     soften_fates,
 )
 from lateral.runs import Run, load_run, save_run
+from lateral.sheet import Sheet
 from lateral.step_network import StepNetwork
 from lateral.teaching import check
 from lateral.tissue import Tissue
@@ -87,6 +89,7 @@ __all__ = [
     "Row",
     "Run",
     "Score",
+    "Sheet",
     "StepNetwork",
     "Table",
     "TanhInhibition",

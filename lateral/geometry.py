@@ -14,7 +14,6 @@ W must not depend on traced numbers, b (`offset`) may. Rows of W are not negativ
 """
 
 import dataclasses
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -23,21 +22,24 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from lateral.checks import check_number, check_size
-from lateral.fields import choice, number, settings, size, value
+from lateral.fields import choice, number, settings, size
 
 __all__ = [
     "BOUNDARIES",
     "GEOMETRIES",
+    "SQUARE",
     "Geometry",
-    "Graph",
     "Pinned",
     "Ring",
     "Row",
     "RowWithEnds",
+    "around",
     "check_geometry",
     "row_with_ends",
 ]
+
+# Corners of the outline of a cell around its place.
+SQUARE = 0.5 * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
 class Geometry:
@@ -45,6 +47,12 @@ class Geometry:
 
     kind = "other"
     edge_value: ArrayLike = 0.0
+    # For drawing, where a geometry knows them: for each cell its name, its place (x, y), with y downwards as in images,
+    # its area, and the corners of its outline.
+    names: Any = None
+    positions: Any = None
+    areas: Any = None
+    outlines: Any = None
 
     @property
     def boundary(self) -> str:
@@ -132,6 +140,14 @@ class Row(Geometry):
     def symmetries(self):
         return _with_mirror_images(np.arange(self.n_cells)[None])
 
+    @property
+    def positions(self):
+        return np.stack([np.arange(self.n_cells), np.zeros(self.n_cells)], axis=1)
+
+    @property
+    def outlines(self):
+        return around(self.positions, SQUARE)
+
 
 @settings
 class Ring(Geometry):
@@ -161,6 +177,13 @@ class Ring(Geometry):
     def symmetries(self):
         cells = np.arange(self.n_cells)
         return _with_mirror_images((cells[:, None] + cells[None]) % self.n_cells)
+
+    @property
+    def positions(self):
+        """On a circle, on which neighbours are 1 apart."""
+        angles = 2.0 * np.pi * np.arange(self.n_cells) / self.n_cells
+        radius = 0.5 / np.sin(np.pi / self.n_cells)
+        return radius * np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
 
 @settings
@@ -195,83 +218,17 @@ class Pinned(Geometry):
     def symmetries(self):
         return Row(self.n_cells).symmetries
 
-
-def _neighbour_lists(name: str, lists) -> tuple[tuple[int, ...], ...]:
-    try:
-        lists = tuple(tuple(int(check_size("neighbour", cell, 0)) for cell in cells) for cells in lists)
-    except TypeError:
-        raise ValueError(f"{name} must hold one list of cell numbers for each cell, got {lists!r}") from None
-    if not lists:
-        raise ValueError(f"{name} must hold a list for at least one cell, got none")
-    for cell, cells in enumerate(lists):
-        wrong = [other for other in cells if other >= len(lists) or other == cell or cells.count(other) > 1]
-        if wrong:
-            raise ValueError(
-                f"{name}[{cell}] must name other cells from 0 to {len(lists) - 1}, each once, got {list(cells)}"
-            )
-    return lists
-
-
-def _neighbour_weights(name: str, lists):
-    if lists is None:
-        return None
-    checked = tuple(
-        tuple(float(check_number(f"{name}[{cell}]", w, minimum=0.0)) for w in ws) for cell, ws in enumerate(lists)
-    )
-    for cell, ws in enumerate(checked):
-        if sum(ws) > 1.0 + 1e-6:
-            raise ValueError(f"{name}[{cell}] must add up to at most 1, so that s̄ stays in [0, 1], got {sum(ws):g}")
-    return checked
-
-
-@settings
-class Graph(Geometry):
-    """Any tissue, by the list of neighbours that each cell sees; a cell without neighbours sees 0.
-
-    Seeing need not be mutual.
-    """
-
-    neighbours: tuple = value((), "for each cell the numbers of the cells that it sees", _neighbour_lists, static=True)
-    weights: tuple | None = value(
-        None,
-        "for each cell the weights with which it sees them, not negative and at most 1 together; None for the mean",
-        _neighbour_weights,
-        static=True,
-    )
-    kind = "graph"
-
-    def check_together(self):
-        lengths = [len(cells) for cells in self.neighbours]
-        if self.weights is not None and [len(ws) for ws in self.weights] != lengths:
-            raise ValueError(
-                f"weights must hold one weight for each neighbour, {lengths}, got {[len(ws) for ws in self.weights]}"
-            )
+    @property
+    def positions(self):
+        return Row(self.n_cells).positions
 
     @property
-    def n_cells(self) -> int:
-        return len(self.neighbours)
-
-    def linear(self, states):
-        return _gather(_padded(self.neighbours, self._all_weights()), states)
-
-    def transpose(self, cotangents):
-        seen_by = [[] for _ in self.neighbours]
-        for cell, (cells, ws) in enumerate(zip(self.neighbours, self._all_weights(), strict=True)):
-            for other, w in zip(cells, ws, strict=True):
-                seen_by[other].append((cell, w))
-        cells, weights = (tuple(tuple(pair[i] for pair in pairs) for pairs in seen_by) for i in (0, 1))
-        return _gather(_padded(cells, weights), cotangents)
-
-    @property
-    def pairs(self):
-        seen = {(min(i, j), max(i, j)) for i, cells in enumerate(self.neighbours) for j in cells}
-        return np.array(sorted(seen), int).reshape(-1, 2)
-
-    def _all_weights(self):
-        return self.weights or tuple(tuple(1.0 / len(cells) for _ in cells) for cells in self.neighbours)
+    def outlines(self):
+        return Row(self.n_cells).outlines
 
 
-GEOMETRIES = {geometry.kind: geometry for geometry in (Row, Ring, Pinned, Graph)}
+# By name, as run files know them; `lateral.sheet` and `lateral.graph` add theirs.
+GEOMETRIES = {geometry.kind: geometry for geometry in (Row, Ring, Pinned)}
 # What `boundary=`, the name of the ends of a row, stands for.
 BOUNDARIES = {
     "free": lambda n_cells, edge_value: Row(n_cells),
@@ -312,6 +269,11 @@ def check_geometry(name: str, geometry, n_cells: int | None = None) -> Geometry:
     return geometry
 
 
+def around(positions: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """The same outline around each position, `(cell, corner, 2)`."""
+    return positions[:, None] + corners[None]
+
+
 def _between_zeros(states: Array) -> Array:
     """Half of both neighbours, with 0 beyond the ends."""
     zero = jnp.zeros_like(states[:1])
@@ -320,22 +282,3 @@ def _between_zeros(states: Array) -> Array:
 
 def _with_mirror_images(permutations: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([permutations, permutations[:, ::-1]]), axis=0)
-
-
-@lru_cache(maxsize=16)
-def _padded(neighbours: tuple, weights: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of equal length, `(slot, cell)`; a slot that is not taken has weight 0."""
-    n_slots = max(1, *map(len, neighbours)) if len(neighbours) > 1 else 1
-    cells = np.zeros((n_slots, len(neighbours)), np.int32)
-    padded = np.zeros((n_slots, len(neighbours)))
-    for cell, (some, ws) in enumerate(zip(neighbours, weights, strict=True)):
-        cells[: len(some), cell], padded[: len(ws), cell] = some, ws
-    return cells, padded
-
-
-def _gather(lists: tuple[np.ndarray, np.ndarray], states: Array) -> Array:
-    total = jnp.zeros_like(states)
-    for cells, weights in zip(*lists, strict=True):
-        column = jnp.asarray(weights, states.dtype).reshape((-1,) + (1,) * (states.ndim - 1))
-        total = total + column * states[cells]
-    return total

@@ -1,5 +1,7 @@
 """The model once more, as plain as possible, in NumPy: what the package is held against."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,7 +94,17 @@ GEOMETRIES = {
     "pinned unlike": lateral.Pinned(5, 0.9, 0.2),
     "star": lateral.Graph(STAR),
     "one way": lateral.Graph(ONE_WAY, WEIGHTS),
+    "contacts": lateral.Graph.from_edges([(0, 1), (1, 2), (0, 2), (2, 3)], 5, [2.0, 1.0, 0.5, 4.0]),
     "chain": Chain(5),
+    "one square": lateral.Sheet(1, 1),
+    "squares": lateral.Sheet(3, 4),
+    "square of squares": lateral.Sheet(3, 3),
+    "torus of squares": lateral.Sheet(3, 4, periodic=True),
+    "ring of squares": lateral.Sheet(1, 5, periodic=True),
+    "hexagons": lateral.Sheet(3, 4, "hexagonal"),
+    "even rows of hexagons": lateral.Sheet(4, 2, "hexagonal"),
+    "torus of hexagons": lateral.Sheet(4, 3, "hexagonal", periodic=True),
+    "row of hexagons": lateral.Sheet(1, 4, "hexagonal"),
 }
 
 
@@ -105,6 +117,10 @@ def dense(geometry):
             weights = geometry.weights[i] if geometry.weights else [1 / len(geometry.neighbours[i])] * n
             for j, w in zip(geometry.neighbours[i], weights, strict=False):
                 matrix[i, j] += w
+        elif isinstance(geometry, lateral.Sheet):
+            there = touching(geometry, i)
+            for j in there:
+                matrix[i, j] += 1.0 / len(there)
         elif isinstance(geometry, Chain):
             if i:
                 matrix[i, i - 1] = 1.0
@@ -119,6 +135,25 @@ def dense(geometry):
             if pinned:
                 offset[i] = 0.5 * (geometry.left * (i == 0) + geometry.right * (i == n - 1))
     return matrix, offset
+
+
+def touching(sheet, cell):
+    """The cells whose centres are 1 away from that of a cell, across the seams of a periodic sheet too."""
+    hexagonal = sheet.kind == "hexagonal"
+    height = np.sqrt(3.0) / 2.0 if hexagonal else 1.0
+
+    def centre(row, column):
+        return np.array([column + (0.5 if hexagonal and row % 2 else 0.0), row * height])
+
+    row, column = divmod(cell, sheet.columns)
+    around_the_seams = (-1, 0, 1) if sheet.periodic else (0,)
+    found = set()
+    for other in range(sheet.n_cells):
+        for down, right in itertools.product(around_the_seams, repeat=2):
+            image = (other // sheet.columns + down * sheet.rows, other % sheet.columns + right * sheet.columns)
+            if other != cell and abs(np.hypot(*(centre(*image) - centre(row, column))) - 1.0) < 1e-9:
+                found.add(other)
+    return sorted(found)
 
 
 def euler_maruyama_on(geometry, f, initial, *, n_steps, dt, noise_strength, key, rounds=13):

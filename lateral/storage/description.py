@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+import lateral.graph
+import lateral.sheet  # noqa: F401 # both list themselves in GEOMETRIES
 from lateral.engine import Numerics
 from lateral.fields import plain
 from lateral.geometry import GEOMETRIES
@@ -24,6 +26,8 @@ __all__ = ["check_own", "decode", "describe", "encode", "own_parts", "rebuild"]
 
 OURS = (MLP, RBFNetwork, StepNetwork, *GEOMETRIES.values(), Tissue, Readout, Numerics, Model)
 KINDS = {kind.__name__: kind for kind in OURS}
+# What the first files did not say: it takes no part in a simulation.
+NOT_SAID = {"Graph": dict.fromkeys(("positions", "names", "areas", "outlines"))}
 MAY_BE_OWN = ("network", "geometry", "objective", "relaxation", "engine")
 
 
@@ -59,6 +63,7 @@ def rebuild(described: Any, name: str, own: dict[str, Any]) -> Any:
     kind = KINDS.get(described["type"])
     if kind is None:
         raise ValueError(f"the type {described['type']!r:.80} is unknown")
+    described = NOT_SAID.get(described["type"], {}) | described
     _check_names(described, {"type", *(f.name for f in dataclasses.fields(kind))}, kind.__name__)
     return kind(**{name: rebuild(value, name, own) for name, value in described.items() if name != "type"})
 
