@@ -19,6 +19,7 @@ from lateral.fates import read_fates
 from lateral.geometry import Geometry, Pinned, Ring, Row
 from lateral.graph import Graph
 from lateral.model import Model
+from lateral.neighbours import read_cells, read_contacts, read_edges
 from lateral.network import (
     HIDDEN_DIMS,
     MLP,
@@ -119,6 +120,9 @@ __all__ = [
     "population_fitness",
     "positional_information",
     "preset",
+    "read_cells",
+    "read_contacts",
+    "read_edges",
     "read_fates",
     "run_multiple_replicates",
     "run_trajectories",

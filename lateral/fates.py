@@ -6,20 +6,17 @@ line of names above it, a column of numbers beside it, in quotes, as 0 and 1, TR
 settles it.
 """
 
-import csv
-import io
 import os
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from lateral.tables import SEPARATORS, content_of, is_array, lines_of, number_of, real_array, split, text_of
+
 __all__ = ["FatesTable", "read_fates"]
 
-SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas", " ": "spaces"}
 INDEX_NAMES = {
     "",
     "unnamed: 0",
@@ -67,10 +64,10 @@ def read_fates(path: str | os.PathLike, *, header: bool | None = None, index: bo
         ValueError: if it is no such table, or could mean two; the message names line and column, and says what to do.
         OSError: if it cannot be read.
     """
-    content = _content(path)
-    if content.startswith(b"\x93NUMPY"):
-        return _of_array(content, path)
-    rows, separator = _rows(_text(content, path), path)
+    content = content_of(path)
+    if is_array(content):
+        return _of_array(real_array(content, path, "(replicate, cell)"), path)
+    rows, separator = _rows(text_of(content, path), path)
     header, index = _parts(rows, header, index, path)
     body = [(number, entries[index:]) for number, entries in rows[header:]]
     if not body or not body[0][1]:
@@ -83,35 +80,13 @@ def read_fates(path: str | os.PathLike, *, header: bool | None = None, index: bo
     return FatesTable(fates, _said(fates, details))
 
 
-def _content(path) -> bytes:
-    if str(path) != "-":
-        return Path(path).read_bytes()
-    if sys.stdin is None:
-        raise ValueError("standard input is closed")
-    return getattr(sys.stdin, "buffer", sys.stdin).read()
-
-
-def _text(content: bytes, path) -> str:
-    if content.startswith(b"PK"):
-        raise ValueError(f"{path} is an archive or a workbook, not a table: save it as CSV, or one array as .npy")
-    utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 or UTF-16: see byte {error.start}") from None
-    if "\0" in text:
-        raise ValueError(f"{path} is not text: it holds bytes of zero")
-    return text.removeprefix("\ufeff")
-
-
 def _rows(text: str, path) -> tuple[list[tuple[int, list[str]]], str]:
     """The numbers of the lines and their entries, and what separates them (nothing: a single column)."""
-    lines = [(number, line.strip(" \r")) for number, line in enumerate(text.splitlines(), 1)]
-    lines = [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
+    lines = lines_of(text)
     if not lines:
         raise ValueError(f"{path} holds no fates")
     for separator in SEPARATORS:
-        rows = [(number, _split(line, separator)) for number, line in lines]
+        rows = [(number, split(line, separator)) for number, line in lines]
         counts = Counter(len(entries) for _, entries in rows)
         width, _ = counts.most_common(1)[0]
         if width > 1:
@@ -122,11 +97,6 @@ def _rows(text: str, path) -> tuple[list[tuple[int, list[str]]], str]:
         first = not packed[0]
         return _rectangle([(number, list(entry)) for number, (entry,) in rows[first:]], len(entries[-1]), path), ""
     return rows, ""
-
-
-def _split(line: str, separator: str) -> list[str]:
-    entries = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-    return [entry.strip().strip("'\"").strip() for entry in entries]
 
 
 def _rectangle(rows, width: int, path):
@@ -146,10 +116,10 @@ def _value(entry: str) -> float | str:
     word = entry.lower()
     if word in BOOLEANS:
         return BOOLEANS[word]
-    try:
-        return float(entry if entry.count(",") != 1 else entry.replace(",", ".")) if word not in MISSING else word
-    except ValueError:
-        return entry
+    if word in MISSING:
+        return word
+    value = number_of(entry)
+    return entry if value is None else value
 
 
 def _parts(rows, header: bool | None, index: bool | None, path) -> tuple[bool, bool]:
@@ -219,13 +189,7 @@ def _plain(value: float | str) -> str:
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def _of_array(content: bytes, path) -> FatesTable:
-    try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a complete NumPy file of numbers: {error}".replace("\n", " ")) from None
-    if array.ndim != 2 or not array.size or array.dtype.kind not in "biuf":
-        raise ValueError(f"{path} must hold numbers, (replicate, cell), got {array.dtype} of shape {array.shape}")
+def _of_array(array: np.ndarray, path) -> FatesTable:
     found = np.unique(array)
     if len(found) > 2 or (len(found) == 1 and found[0] not in (0, 1)) or not np.isfinite(found).all():
         shown = ", ".join(f"{value:g}" for value in found[:4].astype(float))

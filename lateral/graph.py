@@ -29,7 +29,7 @@ class Slots(NamedTuple):
 
 def weighted_sum(lists: Slots, states: Array) -> Array:
     """What cells see of states with cells on the first axis, real or complex."""
-    total = None
+    states, total = jnp.asarray(states), None
     for cells, weights in zip(*lists, strict=True):
         column = jnp.asarray(weights, states.dtype).reshape((-1,) + (1,) * (states.ndim - 1))
         seen = column * states.at[cells].get(mode="promise_in_bounds", wrap_negative_indices=False)
@@ -112,8 +112,8 @@ def _areas(name: str, values):
     if values is None:
         return None
     areas = _finite(name, values, (len(values),))
-    if (areas <= 0.0).any():
-        raise ValueError(f"{name} must be > 0, got {areas.min():g}")
+    if (areas < 0.0).any():
+        raise ValueError(f"{name} must be >= 0, got {areas.min():g}")
     return _Hashed(map(float, areas))
 
 
@@ -258,6 +258,11 @@ NORMALISATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def normalised(lists: tuple[tuple[float, ...], ...], how: str) -> tuple[tuple[float, ...], ...]:
     """Weights of each cell, divided as `Graph.from_edges` says."""
     sums = np.array([math.fsum(ws) for ws in lists])
+    if how == "none" and sums.max(initial=0.0) > 1.0 + 1e-6:
+        raise ValueError(
+            f"the weights of cell {sums.argmax()} add up to {sums.max():g}, so that s̄ would leave [0, 1]: "
+            'use normalise="rows" or "largest"'
+        )
     by = NORMALISATIONS[check_choice("normalise", how, NORMALISATIONS)](sums)
     return tuple(tuple(w / total for w in ws) for ws, total in zip(lists, by.tolist(), strict=True))
 

@@ -201,8 +201,9 @@ np.testing.assert_array_equal(ours, theirs)
 fates = lateral.apply_threshold(ours)
 shares = [float(lateral.alternation(fates, geometry=g)) for g in (sheet, graph)]
 assert shares[0] == shares[1] and 0.4 < shares[0] < 0.7
-slope = jax.grad(lambda values: lateral.run_multiple_replicates(lateral.Table(values), geometry=sheet, **settings).sum())
-assert np.isfinite(slope(lateral.tabulate(f).values)).all()
+def total(values):
+    return lateral.run_multiple_replicates(lateral.Table(values), geometry=sheet, **settings).sum()
+assert np.isfinite(jax.grad(total)(lateral.tabulate(f).values)).all()
 """
 
 

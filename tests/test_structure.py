@@ -17,7 +17,7 @@ MAX_LINES_OF_THE_CORE, MAX_LINES_OF_ITS_CODE = 6500, 3950
 NOT_THE_CORE = {
     "pictures and apps": ("figure", "plotting", "sketches", "equal_work", "lessons", "widgets", "teaching"),
     "checks": ("checks",),
-    "files": ("storage", "runs", "fates", "show"),
+    "files": ("storage", "runs", "fates", "tables", "neighbours", "show"),
     "command line": ("cli", "__main__", "options", "terminal", "startup", "compiled", "threads"),
     "plumbing of settings": ("fields", "static"),
 }
