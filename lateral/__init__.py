@@ -63,6 +63,7 @@ from lateral.utility import (
     estimate_utility,
     positional_information,
 )
+from lateral.voronoi import voronoi_tissue
 
 __version__ = version("lateral")
 
@@ -135,6 +136,7 @@ __all__ = [
     "train_evolution",
     "train_restarts",
     "train_step",
+    "voronoi_tissue",
 ]
 
 

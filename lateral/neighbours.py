@@ -8,15 +8,19 @@ semicolons, tabs or spaces, and may have a line of names above them. What is wro
 """
 
 import os
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lateral.checks import check_choice
+from lateral.geometry import Geometry
 from lateral.graph import Graph, checked_edges
+from lateral.sheet import Sheet
 from lateral.tables import SEPARATORS, content_of, is_array, lines_of, number_of, real_array, split, text_of
 
-__all__ = ["Cells", "read_cells", "read_contacts", "read_edges"]
+__all__ = ["Cells", "geometry_of", "read_cells", "read_contacts", "read_edges"]
 
 # What the first two columns may be called in a line of names.
 ENDS = {"i", "j", "from", "to", "source", "target", "sender", "receiver", "cell", "neighbour", "neighbor"}
@@ -164,6 +168,17 @@ def read_contacts(
 
     weights = matrix[tuple(edges.T)]
     return _tissue(path, edges, weights, names, known, place, True, (normalise, one_way, isolated))
+
+
+def geometry_of(text: str) -> Geometry:
+    """What the command line calls a geometry: `square:6x6`, `hexagonal:6x6:periodic`, or the file of an edge list."""
+    found = re.fullmatch(r"(square|hexagonal):(\d+)x(\d+)(:periodic)?", text)
+    if found:
+        kind, rows, columns, periodic = found.groups()
+        return Sheet(int(rows), int(columns), kind, bool(periodic))
+    if not Path(text).is_file():
+        raise ValueError(f"a geometry is such as square:6x6, hexagonal:6x6:periodic or EDGES.csv, got {text!r}")
+    return read_edges(text)
 
 
 def _tissue(path, edges, weights, names, known: Cells | None, place, weighted: bool, options) -> Graph:

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 
 from lateral.fields import options_of
-from lateral.geometry import BOUNDARIES
+from lateral.geometry import BOUNDARIES, Geometry
 from lateral.model import Model
+from lateral.neighbours import geometry_of
 from lateral.network import HIDDEN_DIMS, MLP
 from lateral.presets import MAX_RATE, METHODS, preset, settings_classes
 from lateral.readout import Readout
@@ -64,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--n-replicates", type=int, default=20_000, help="fresh tissues, by default %(default)s")
     sub.add_argument("--seed", type=int, default=1, help=SEED)
     _add_settings(sub, Tissue, Readout)
+    sub.add_argument("--geometry", **GEOMETRY)
 
     for name, text in (("utility", "utility of your own fates"), ("score", "the same, as it was called before")):
         sub = commands.add_parser(name, help=text, parents=[output])
@@ -92,6 +94,7 @@ def _add_training(sub, method: str, presets: tuple[str, ...]) -> None:
     sub.add_argument("--seed", type=int, default=0, help=SEED)
     sub.add_argument("--initial", type=Path, metavar="RUN.npz", help="start from the rule of this run, not at random")
     _add_settings(sub, Model, *settings_classes(method))
+    sub.add_argument("--geometry", **GEOMETRY)
     sub.add_argument("--hidden-dims", **dict(options_of(MLP))["hidden_dims"].option, help="units of each hidden layer")
     sub.add_argument("--max-rate", type=_rate, help="bound on |f|, or none")
     if method != "evolution":
@@ -104,6 +107,20 @@ def _add_settings(parser, *classes: type) -> None:
         said = "choices" in setting.option or not setting.range
         text = setting.help if said else f"{setting.help} ({setting.range})"
         parser.add_argument(f"--{name.replace('_', '-')}", **setting.option, help=text.replace("%", "%%"))
+
+
+def _geometry(text: str) -> Geometry:
+    try:
+        return geometry_of(text)
+    except (ValueError, OSError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+GEOMETRY = {
+    "type": _geometry,
+    "metavar": "SHEET|EDGES.csv",
+    "help": "who sees whom, in place of a row: square:6x6, hexagonal:6x6:periodic, or the list of contacts in a file",
+}
 
 
 def _rate(text: str) -> float:

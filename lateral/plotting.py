@@ -16,6 +16,7 @@ from lateral.checks import check_fates, check_matrix
 from lateral.evaluation import Evaluation
 from lateral.figure import COLOURS, FATE_COLOURS, STATE_COLOURS, Figure, new_figure, png_of
 from lateral.model import final_states
+from lateral.mosaic import plot_tissue
 from lateral.network import TanhInhibition
 from lateral.rules import checked_rates
 from lateral.runs import Run
@@ -41,6 +42,7 @@ __all__ = [
     "plot_scores",
     "plot_space_time",
     "plot_states",
+    "plot_tissue",
     "plot_view",
     "png_of",
     "unit_of",

@@ -15,7 +15,8 @@ LESSONS = ("dynamics", "utility", "network", "evolution", "backprop")
 MAX_LINES, MAX_LINES_OF_A_FUNCTION, MAX_LINES_OF_THE_LESSONS = 350, 60, 1100
 MAX_LINES_OF_THE_CORE, MAX_LINES_OF_ITS_CODE = 6500, 3950
 NOT_THE_CORE = {
-    "pictures and apps": ("figure", "plotting", "sketches", "equal_work", "lessons", "widgets", "teaching"),
+    "pictures": ("figure", "plotting", "mosaic", "sketches", "equal_work"),
+    "lessons and apps": ("lessons", "widgets", "teaching"),
     "checks": ("checks",),
     "files": ("storage", "runs", "fates", "tables", "neighbours", "show"),
     "command line": ("cli", "__main__", "options", "terminal", "startup", "compiled", "threads"),
@@ -105,7 +106,8 @@ def test_only_listed_names_are_imported_from_another_module(path):
 
 def test_the_core_imports_neither_matplotlib_nor_widgets():
     for path in MODULES:
-        if path.stem in ("figure", "plotting", "equal_work") or "widgets" in path.parts or path.stem == "cli":
+        pictures = ("figure", "plotting", "mosaic", "equal_work")
+        if path.stem in (*pictures, "cli") or "widgets" in path.parts:
             continue
         names = {
             alias.name.split(".")[0] for n in ast.walk(tree_of(path)) if isinstance(n, ast.Import) for alias in n.names
