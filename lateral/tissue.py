@@ -26,7 +26,7 @@ class Tissue:
 
     geometry: Geometry = part(
         Row,
-        "which cells are neighbours: `Row`, `Ring`, `Pinned`, `Graph`, or a `Geometry` of one's own",
+        "which cells are neighbours: `Row`, `Ring`, `Pinned`, `Sheet`, `Graph`, or a `Geometry` of one's own",
         RowWithEnds,
         check_geometry,
     )

@@ -75,6 +75,33 @@ def test_train_prints_one_json_line_and_saves_the_run(run_cli, tmp_path, method,
     assert "3/3" in stderr, "the progress bar"
 
 
+@pytest.mark.parametrize("geometry", ["hexagonal:2x3", "square:3x3:periodic", "edges.csv"])
+def test_a_sheet_or_a_tissue_of_ones_own_takes_the_place_of_the_row(run_cli, tmp_path, monkeypatch, geometry):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edges.csv").write_text("A,B,2\nB,C,1\n")
+    small = ["--n-generations", 1, "--n-replicates", 8, "--n-steps", 10, "--population-size", 4, "--n-parents", 2]
+    status, _, stderr = run_cli("train", "evolution", "--out", "run.npz", "--geometry", geometry, *small)
+    assert status == 0, stderr
+    expected = {
+        "hexagonal:2x3": lateral.Sheet(2, 3, "hexagonal"),
+        "square:3x3:periodic": lateral.Sheet(3, 3, periodic=True),
+        "edges.csv": lateral.read_edges(tmp_path / "edges.csv"),
+    }
+    assert lateral.load_run("run.npz").model.geometry == expected[geometry]
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        ("hexagonal:5x6:periodic", "an even number of rows"),
+        ("square:6", "a geometry is such as square:6x6, hexagonal:6x6:periodic or EDGES.csv, got 'square:6'"),
+    ],
+)
+def test_a_geometry_that_is_none_is_refused_in_one_line(run_cli, geometry, message):
+    status, _, stderr = run_cli("train", "score", "--out", "run.npz", "--geometry", geometry)
+    assert status == 2 and message in stderr and len(stderr.splitlines()) == 1
+
+
 def test_the_recipe_trains_from_restarts_and_reports_where_it_started(run_cli, tmp_path):
     out = tmp_path / "run.npz"
     sizes = ["--n-candidates", 8, "--n-restarts", 2, "--n-survivors", 1, "--n-exploration", 2, "--n-epochs", 3]
