@@ -10,7 +10,8 @@ from matplotlib.collections import LineCollection, PatchCollection, PolyCollecti
 from matplotlib.colors import to_rgb
 
 from lateral import Graph, Ring, Row, Sheet, voronoi_tissue
-from lateral.plotting import COLOURS, FATE_COLOURS, STATE_COLOURS, new_figure, plot_tissue
+from lateral.figure import COLOURS, FATE_COLOURS, STATE_COLOURS, new_figure
+from lateral.plotting import plot_tissue
 
 TISSUES = [(3, 0), (40, 0), (40, 5), (400, 2)]
 
