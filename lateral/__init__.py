@@ -11,6 +11,7 @@ import lateral.startup  # noqa: F401 # isort: skip; before anything that takes t
 from importlib.metadata import version
 
 from lateral.backprop import compute_loss, make_train_step, train_backprop, train_step
+from lateral.bounds import UtilityBound, bound_utility
 from lateral.dynamics import neighbour_mean, run_multiple_replicates, run_trajectories
 from lateral.engine import Numerics
 from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
@@ -101,10 +102,12 @@ __all__ = [
     "TrainingInterrupted",
     "TrainingSession",
     "UndersampledWarning",
+    "UtilityBound",
     "UtilityEstimate",
     "ValueGradient",
     "alternation",
     "apply_threshold",
+    "bound_utility",
     "check",
     "compute_bernoulli_utility",
     "compute_hard_utility",

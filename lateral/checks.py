@@ -183,16 +183,20 @@ def check_unit_interval(name: str, array: jax.Array, hint: str = "") -> jax.Arra
     return array
 
 
-def check_fates(name: str, array: jax.Array) -> jax.Array:
-    """All entries exactly 0 or 1."""
+def check_fates(name: str, array: jax.Array, n_fates: int = 2) -> jax.Array:
+    """All entries exactly 0 or 1, or whole numbers below `n_fates`."""
     if not is_traced(array) and array.dtype != bool:
         values = np.asarray(array, dtype=np.float64)
-        wrong = ~((values == 0.0) | (values == 1.0))
+        wrong = ~((values >= 0.0) & (values < n_fates) & (values == np.floor(values)))
         if wrong.any():
-            raise ValueError(
-                f"{name} must hold fates, exactly 0 or 1, got {_first(values, wrong)}: "
-                "turn states into fates with lateral.apply_threshold first"
+            fates = "exactly 0 or 1" if n_fates == 2 else f"whole numbers from 0 to {n_fates - 1}"
+            whole = np.isfinite(values).all() and (values == np.floor(values)).all() and (values >= 0.0).all()
+            cure = (
+                f"say n_fates={int(values.max()) + 1} if there are so many"
+                if whole
+                else "turn states into fates with lateral.apply_threshold first"
             )
+            raise ValueError(f"{name} must hold fates, {fates}, got {_first(values, wrong)}: {cure}")
     return array
 
 

@@ -17,6 +17,7 @@ MAX_LINES_OF_THE_CORE, MAX_LINES_OF_ITS_CODE = 6650, 4050
 NOT_THE_CORE = {
     "pictures": ("figure", "plotting", "mosaic", "sketches", "equal_work"),
     "lessons and apps": ("lessons", "widgets", "teaching"),
+    "data": ("bounds", "contexts"),
     "checks": ("checks",),
     "files": ("storage", "runs", "fates", "tables", "neighbours", "show"),
     "command line": ("cli", "__main__", "options", "terminal", "startup", "compiled", "threads"),
