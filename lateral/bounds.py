@@ -39,9 +39,10 @@ from lateral.checks import check_fates, check_matrix, check_size, is_traced
 from lateral.contexts import contexts_of
 from lateral.geometry import Geometry, Row, check_geometry
 
-__all__ = ["Prediction", "UtilityBound", "bound_utility", "predict_patterns"]
+__all__ = ["FEWEST", "Prediction", "UtilityBound", "bound_utility", "predict_patterns"]
 
 FOLDS = 5
+FEWEST = 2 * FOLDS  # tissues
 WEIGHT = 2.0  # of the shorter context, in tissues
 PENALTY = 1.0  # bits that one more known cell must save
 ALIKE = 4.0  # how many cells of its own the experience of the cells before counts as
@@ -124,12 +125,12 @@ def bound_utility(
     return UtilityBound(
         utility=utility,
         utility_se=float(scores.std(ddof=1)) / math.sqrt(n_replicates),
-        utility_plugin=utility_plugin,
+        utility_plugin=float(utility_plugin),
         s_pat=s_pat + bias,
         s_rep=float(own.mean()) / n_cells,
         context=found.context,
         repeated=found.repeated,
-        undersampled=max(lost, utility_plugin - utility) > STILL_RISING,
+        undersampled=bool(max(lost, utility_plugin - utility) > STILL_RISING),
         pooled=bool(pooled),
     )
 
@@ -174,8 +175,8 @@ def _check(fates: ArrayLike, n_fates: int) -> np.ndarray:
     if is_traced(fates):
         raise ValueError("bound_utility needs concrete fates: call it outside of jax.jit")
     table = np.asarray(check_fates("fates", check_matrix("fates", fates), check_size("n_fates", n_fates, 2)))
-    if len(table) < 2 * FOLDS:
-        raise ValueError(f"fates must hold at least {2 * FOLDS} replicates for a bound, got {len(table)}")
+    if len(table) < FEWEST:
+        raise ValueError(f"fates must hold at least {FEWEST} replicates for a bound, got {len(table)}")
     return table.astype(np.int64)
 
 
@@ -313,4 +314,5 @@ def _pooled_entropy(table: np.ndarray, n_fates: int) -> tuple[float, np.ndarray,
     pooled = shares.mean(axis=0)
     of_each = -shares @ np.log2(pooled)
     bias = np.sum(shares.var(axis=0, ddof=1) / pooled) / (2.0 * math.log(2.0) * len(table))
-    return float(of_each.mean()), of_each, float(bias)
+    s_pat = float(of_each.mean())
+    return s_pat, of_each, min(float(bias), math.log2(n_fates) - s_pat)  # no entropy of K fates is above log2 K

@@ -118,8 +118,8 @@ def evaluate(
 def fresh_estimates(f: Callable, model: Model, key: Array) -> tuple:
     """The estimated utility at the time step, and at a quarter of it on the same replicates and Brownian paths."""
     return tuple(
-        estimate_of_fates(model.readout.fates(final_states(f, model, key, refine=refine)), model.geometry)
-        for refine in (1, 4)
+        estimate_of_fates(model.readout.fates(states), model.geometry, model.readout.n_fates)
+        for states in (final_states(f, model, key, refine=refine) for refine in (1, 4))
     )
 
 

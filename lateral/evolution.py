@@ -112,11 +112,11 @@ class EvolutionStrategy:
         ask_key, score_key = jax.random.split(key)
         population = self.ask(state, ask_key)
         fates = jax.vmap(lambda params: _fates(params, model, score_key))(population)
-        objective = jax.vmap(partial(hard_value, model.objective))(fates)
+        objective = jax.vmap(partial(hard_value, model.objective, n_fates=model.readout.n_fates))(fates)
         state = self.tell(state, population, objective)
         best = jnp.argmax(state.fitness)
         record = {"objective": objective[best], "mean_objective": jnp.mean(objective, where=jnp.isfinite(objective))}
-        return state, record | hard_scores(fates[best], model.geometry)
+        return state, record | hard_scores(fates[best], model.geometry, model.readout.n_fates)
 
     def params(self, state: EvolutionState) -> Any:
         """Parameters of the network with the highest score of the last generation."""
@@ -245,7 +245,7 @@ def _fates(params, model, key):
 @jax.jit
 def _population_fitness(population, model, key):
     def score(params):
-        fates = _fates(params, model, key)
-        return hard_value(model.objective, fates), hard_scores(fates, model.geometry)["alternation"]
+        fates, n_fates = _fates(params, model, key), model.readout.n_fates
+        return hard_value(model.objective, fates, n_fates), hard_scores(fates, model.geometry, n_fates)["alternation"]
 
     return jax.vmap(score)(population)

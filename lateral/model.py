@@ -5,6 +5,7 @@ time step never recompiles, and a new number of cells compiles once. Change a se
 can give and read the settings of the tissue, the readout and the numerics as if they were the model's own.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ class Model:
         return self.n_replicates * self.n_cells * self.n_steps
 
     def check_together(self):
-        most = self.readout.relaxed.max_cells
+        most = math.inf if self.readout.n_fates > 2 else self.readout.relaxed.max_cells
         if self.n_cells > most:
             raise ValueError(
                 f'relaxation="{self.relaxation}" takes at most {most} cells, got {self.n_cells}: '
@@ -75,12 +76,12 @@ def final_states(
 
 def hard_objective(states: Float[Array, "replicate cell"], model: Model) -> Float[Array, ""]:
     """The objective of the model with hard fates."""
-    return hard_value(model.objective, model.readout.fates(states))
+    return hard_value(model.objective, model.readout.fates(states), model.readout.n_fates)
 
 
 def scores_of(states: Float[Array, "replicate cell"], model: Model) -> dict[str, Array]:
     """`utility` (hard, of the ensemble) and `alternation` of final states, without a gradient."""
-    return hard_scores(model.readout.fates(states), model.geometry)
+    return hard_scores(model.readout.fates(states), model.geometry, model.readout.n_fates)
 
 
 def loss_and_scores(params: Any, model: Model, key: Array) -> tuple[Array, dict[str, Array]]:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from lateral.checks import check_choice
-from lateral.numerics import binary_entropy
-from lateral.patterns import PatternClasses, each_its_own, group_sizes
+from lateral.numerics import binary_entropy, entropy
+from lateral.patterns import PatternClasses, each_its_own, fate_entropy, group_sizes
 from lateral.readout import Readout
 
 __all__ = [
@@ -38,16 +38,18 @@ class Ensemble(NamedTuple):
     """Fates of many tissues, hard or soft, in which each replicate has a weight.
 
     Attributes:
-        fates: in [0, 1].
+        fates: of all replicates, hard or soft.
         s_rep: entropy of whole patterns in bits per cell.
         weights: of the replicates, by which the influence is a derivative; None for 1 each.
         swapped: whether each tissue stands for itself and for the same with fates 0 and 1 swapped.
+        n_fates: number of fates K. Of two, `fates` are in [0, 1]; of more, whole numbers from 0 to K - 1.
     """
 
     fates: Float[Array, "replicate cell"]
     s_rep: Float[Array, ""]
     weights: Float[Array, " replicate"] | None = None
     swapped: Bool[Array, ""] | bool = False
+    n_fates: int = 2
 
     def mean(self, values: Array) -> Float[Array, ""]:
         """Weighted mean over replicates, and over cells where `values` are `(replicate, cell)`."""
@@ -61,6 +63,19 @@ class Ensemble(NamedTuple):
         """Share of fate 1 over all cells and replicates."""
         share = self.mean(self.fates)
         return share if self.swapped is False else jnp.where(self.swapped, 0.5, share)
+
+    @property
+    def s_pat(self) -> Float[Array, ""]:
+        """Entropy in bits of one fate, pooled over all cells and replicates."""
+        if self.n_fates == 2:
+            return binary_entropy(self.pooled_share)
+        shares = [self.mean((self.fates == fate).astype(self.fates.dtype)) for fate in range(self.n_fates)]
+        return entropy(jnp.stack(shares))
+
+    @property
+    def s_pat_of_each(self) -> Float[Array, " replicate"]:
+        """The same within each replicate."""
+        return fate_entropy(self.fates, self.n_fates, axis=1)
 
 
 @runtime_checkable
@@ -83,7 +98,7 @@ class EnsembleUtility(NamedTuple):
     swappable: bool = True
 
     def __call__(self, ensemble):
-        return binary_entropy(ensemble.pooled_share) - ensemble.s_rep
+        return ensemble.s_pat - ensemble.s_rep
 
 
 class TissueUtility(NamedTuple):
@@ -93,7 +108,7 @@ class TissueUtility(NamedTuple):
     swappable: bool = True
 
     def __call__(self, ensemble):
-        return ensemble.mean(binary_entropy(jnp.mean(ensemble.fates, axis=1))) - ensemble.s_rep
+        return ensemble.mean(ensemble.s_pat_of_each) - ensemble.s_rep
 
 
 OBJECTIVES: dict[str, Objective] = {"ensemble": EnsembleUtility(), "tissue": TissueUtility()}
@@ -115,13 +130,13 @@ def relaxed_value(objective: Any, states: Float[Array, "replicate cell"], readou
     return objective_of(objective)(Ensemble(fates, relaxation.s_rep(fates, readout)))
 
 
-def hard_value(objective: Any, fates: Float[Array, "replicate cell"]) -> Float[Array, ""]:
+def hard_value(objective: Any, fates: Float[Array, "replicate cell"], n_fates: int = 2) -> Float[Array, ""]:
     """Value of exact fates; NaN where one of them is, whatever the objective makes of it."""
-    return jnp.where(jnp.all(jnp.isfinite(fates)), influence(objective, fates)[0], jnp.nan)
+    return jnp.where(jnp.all(jnp.isfinite(fates)), influence(objective, fates, n_fates=n_fates)[0], jnp.nan)
 
 
 def influence(
-    objective: Any, fates: Float[Array, "replicate cell"], classes: PatternClasses | None = None
+    objective: Any, fates: Float[Array, "replicate cell"], classes: PatternClasses | None = None, n_fates: int = 2
 ) -> tuple[Float[Array, ""], Float[Array, " replicate"]]:
     """Value of exact fates, and the change of it for each replicate by which its share of the ensemble grows.
 
@@ -132,14 +147,14 @@ def influence(
     ensemble that holds every replicate in all the images of its class, which scatters and is biased less.
     """
     n_replicates, n_cells = fates.shape
-    classes = each_its_own(fates) if classes is None else classes
+    classes = each_its_own(fates, n_fates) if classes is None else classes
     counts = group_sizes(classes.number, fates.dtype)
     log_frequency = jnp.log2(counts / n_replicates / classes.n_patterns) / n_cells
 
     def value(weights):
         # What is left out by holding log P fixed is the constant: sum_q of one's own class w_q / P_q / ln 2.
         s_rep = -jnp.sum(weights * log_frequency) / n_replicates
-        return objective_of(objective)(Ensemble(fates, s_rep, weights, classes.swapped))
+        return objective_of(objective)(Ensemble(fates, s_rep, weights, classes.swapped, n_fates))
 
     of_all, of_each = jax.value_and_grad(value)(jnp.ones(n_replicates, fates.dtype))
     return of_all, n_replicates * of_each

@@ -4,6 +4,7 @@ A pattern is compared as 32-bit words, so that any number of cells can be told a
 them instead of compared pair by pair.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from lateral.geometry import Geometry
+from lateral.numerics import binary_entropy, entropy
 
 __all__ = [
     "PatternClasses",
@@ -20,6 +22,8 @@ __all__ = [
     "alternation_of",
     "count_patterns",
     "each_its_own",
+    "fate_entropy",
+    "fate_shares",
     "group_sizes",
     "pattern_classes",
 ]
@@ -46,19 +50,24 @@ class PatternCounts(NamedTuple):
 
     Attributes:
         counts: how often each one's pattern occurs.
-        shares: its share of fate 1.
+        shares: its share of fate 1; of more than two fates that of each.
         n_patterns: number of distinct patterns.
     """
 
     counts: Float[Array, " replicate"]
-    shares: Float[Array, " replicate"]
+    shares: Float[Array, "replicate *fate"]
     n_patterns: Int[Array, ""]
 
 
-@jax.jit
-def count_patterns(fates: Float[Array, "replicate cell"]) -> PatternCounts:
+@partial(jax.jit, static_argnames="n_fates")
+def count_patterns(fates: Float[Array, "replicate cell"], n_fates: int = 2) -> PatternCounts:
     """How often each pattern is seen."""
-    group, shares = _sort_by_words(_pattern_words(fates), jnp.mean(fates, axis=1))
+    words, shares = _pattern_words(fates, n_fates), fate_shares(fates, n_fates, axis=1)
+    if n_fates == 2:
+        group, shares = _sort_by_words(words, shares)
+    else:
+        group, order = _sort_by_words(words, jnp.arange(len(fates)))
+        shares = shares.T[order]
     return PatternCounts(group_sizes(group, shares.dtype), shares, group[-1] + 1)
 
 
@@ -67,9 +76,26 @@ def group_sizes(number: Int[Array, " replicate"], dtype=float) -> Float[Array, "
     return jnp.zeros(number.shape, jnp.int32).at[number].add(1)[number].astype(dtype)
 
 
-def each_its_own(fates: Float[Array, "replicate cell"]) -> PatternClasses:
+def fate_shares(
+    fates: Float[Array, "replicate cell"], n_fates: int = 2, axis: int | None = None
+) -> Float[Array, "..."]:
+    """Share of fate 1; of more than two fates that of each, on a first axis."""
+    if n_fates == 2:
+        return jnp.mean(fates, axis=axis)
+    return jnp.stack([jnp.mean((fates == fate).astype(fates.dtype), axis=axis) for fate in range(n_fates)])
+
+
+def fate_entropy(
+    fates: Float[Array, "replicate cell"], n_fates: int = 2, axis: int | None = None
+) -> Float[Array, "..."]:
+    """Entropy in bits of one fate, pooled over all cells and replicates or over an axis."""
+    shares = fate_shares(fates, n_fates, axis)
+    return binary_entropy(shares) if n_fates == 2 else entropy(shares)
+
+
+def each_its_own(fates: Float[Array, "replicate cell"], n_fates: int = 2) -> PatternClasses:
     """Classes of one pattern each."""
-    return PatternClasses(_number(_pattern_words(fates)), jnp.ones(()), jnp.array(False))
+    return PatternClasses(_number(_pattern_words(fates, n_fates)), jnp.ones(()), jnp.array(False))
 
 
 def pattern_classes(
@@ -108,21 +134,23 @@ def pattern_classes(
     return PatternClasses(_number([smallest]), n_patterns, jnp.asarray(swap))
 
 
-def alternation_of(fates: Float[Array, "replicate cell"], geometry: Geometry) -> Float[Array, ""]:
+def alternation_of(fates: Float[Array, "replicate cell"], geometry: Geometry, n_fates: int = 2) -> Float[Array, ""]:
     """Share of neighbour pairs whose fates differ; 0 where there is no pair, NaN where a fate is."""
     first, second = geometry.pairs.T
     if not len(first):
         return jnp.zeros((), fates.dtype)
-    return jnp.mean(jnp.abs(fates[:, first] - fates[:, second]))
+    differ = jnp.abs(fates[:, first] - fates[:, second])
+    return jnp.mean(differ if n_fates == 2 else jnp.minimum(differ, 1.0))
 
 
-def _pattern_words(fates: Float[Array, "replicate cell"]) -> list[UInt32[Array, " replicate"]]:
-    """Each pattern as 32-bit words."""
-    bits = fates.astype(jnp.uint32)
+def _pattern_words(fates: Float[Array, "replicate cell"], n_fates: int = 2) -> list[UInt32[Array, " replicate"]]:
+    """Each pattern as 32-bit words, one bit for each of two fates."""
+    size = (n_fates - 1).bit_length()
+    digits, cells_of_word = fates.astype(jnp.uint32), 32 // size
     words = []
-    for first in range(0, fates.shape[1], 32):
-        block = bits[:, first : first + 32]
-        weights = jnp.asarray([2**i for i in range(block.shape[1])], jnp.uint32)
+    for first in range(0, fates.shape[1], cells_of_word):
+        block = digits[:, first : first + cells_of_word]
+        weights = jnp.asarray([2 ** (size * i) for i in range(block.shape[1])], jnp.uint32)
         words.append(jnp.sum(block * weights[None], axis=1, dtype=jnp.uint32))
     return words
 

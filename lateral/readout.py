@@ -14,6 +14,7 @@ are counted. It is one entry of `RELAXATIONS`; one's own is an object with the s
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from lateral.checks import check_choice, check_matrix, check_number, check_real, check_unit_interval, is_float
+from lateral.checks import (
+    check_choice,
+    check_matrix,
+    check_number,
+    check_real,
+    check_unit_interval,
+    is_float,
+    is_traced,
+)
 from lateral.fields import number, settings, value
 from lateral.numerics import SMALLEST, binary_entropy, entropy
 from lateral.utility import THRESHOLD, apply_threshold
@@ -112,6 +121,22 @@ def _check_relaxation(name: str, relaxation):
     return relaxation if all(members) else check_choice(name, relaxation, RELAXATIONS)
 
 
+def _check_thresholds(name: str, thresholds):
+    if thresholds is None:
+        return None
+    try:
+        thresholds = tuple(thresholds)
+    except TypeError:
+        thresholds = (thresholds,)
+    if len(thresholds) < 2:
+        raise ValueError(f"{name} must be two or more numbers, got {len(thresholds)}: one is `threshold`")
+    numbers = tuple(check_number(f"{name}[{i}]", x, minimum=0.0, maximum=1.0) for i, x in enumerate(thresholds))
+    concrete = [float(x) for x in numbers if not is_traced(x)]
+    if len(concrete) == len(numbers) and any(b <= a for a, b in pairwise(concrete)):
+        raise ValueError(f"{name} must rise, got {tuple(concrete)}")
+    return numbers
+
+
 @settings
 class Readout:
     """How states become fates, hard and relaxed."""
@@ -127,15 +152,38 @@ class Readout:
     )
     soft_bandwidth: ArrayLike = number(0.1, "bandwidth of the kernel, in units of state", above=0.0)
     soft_width: ArrayLike = number(0.1, "width of the soft fates, in units of state", above=0.0)
+    thresholds: tuple | None = value(
+        None,
+        "in place of `threshold`, two or more that make fates 0, 1, 2...; these have no relaxation",
+        _check_thresholds,
+        option={"type": float, "nargs": "+"},
+    )
 
     @property
     def relaxed(self) -> Relaxation:
-        """The relaxation itself."""
+        """The relaxation itself, of two fates."""
+        self.refuse_many_fates("a relaxation")
         return RELAXATIONS[self.relaxation] if isinstance(self.relaxation, str) else self.relaxation
 
     def fates(self, states: Float[Array, "replicate cell"]) -> Float[Array, "replicate cell"]:
-        """Hard fates, without a gradient."""
-        return apply_threshold(jax.lax.stop_gradient(states), self.threshold)
+        """Hard fates, without a gradient: 0 and 1, or how many of the `thresholds` the state has reached."""
+        states = jax.lax.stop_gradient(states)
+        if self.thresholds is None:
+            return apply_threshold(states, self.threshold)
+        return sum(apply_threshold(states, threshold) for threshold in self.thresholds)
+
+    @property
+    def n_fates(self) -> int:
+        """The number of fates K."""
+        return 2 if self.thresholds is None else len(self.thresholds) + 1
+
+    def refuse_many_fates(self, what: str) -> None:
+        """Say so where something is made for two fates."""
+        if self.n_fates > 2:
+            raise ValueError(
+                f"{what} takes two fates, and {self.n_fates - 1} thresholds make {self.n_fates}: "
+                "train by evolution, or by lateral.FiniteDifferences"
+            )
 
 
 def exact_relaxation(n_cells: int) -> str:

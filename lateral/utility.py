@@ -12,6 +12,7 @@ where a gradient is needed, and `lateral.objective` what training climbs.
 
 import math
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -24,13 +25,14 @@ from lateral.checks import (
     check_matrix,
     check_number,
     check_real,
+    check_size,
     check_unit_interval,
     is_float,
     is_traced,
 )
 from lateral.geometry import Geometry, check_geometry, row_with_ends
-from lateral.numerics import SMALLEST, binary_entropy
-from lateral.patterns import alternation_of, count_patterns
+from lateral.jackknife import bias_and_error
+from lateral.patterns import alternation_of, count_patterns, fate_entropy
 
 __all__ = [
     "THRESHOLD",
@@ -99,11 +101,12 @@ def apply_threshold(states: ArrayLike, threshold: ArrayLike = THRESHOLD) -> Arra
     return fates + (states - jax.lax.stop_gradient(states))
 
 
-def compute_hard_utility(patterns: ArrayLike) -> tuple[Array, Array, Array]:
+def compute_hard_utility(patterns: ArrayLike, n_fates: int = 2) -> tuple[Array, Array, Array]:
     """Utility of an ensemble of fates: the plug-in estimate, exact in the frequencies for any number of cells.
 
     Args:
         patterns: fates `(replicate, cell)`, exactly 0 or 1, of any bool, integer or float dtype.
+        n_fates: number of fates K; with more than two, fates are whole numbers from 0 to K - 1.
 
     Returns:
         `(utility, s_pat, s_rep)` in bits per cell.
@@ -114,10 +117,11 @@ def compute_hard_utility(patterns: ArrayLike) -> tuple[Array, Array, Array]:
     Warns:
         UndersampledWarning: for more than R / 10 distinct patterns, on concrete arrays. The estimate is then only
             an upper bound: independent cells, truly 0, read 0.78 at N = 64 and R = 20,000. See
-            `estimate_utility` for the flag, a bias correction and a standard error.
+            `estimate_utility` for the flag, a bias correction and a standard error, and `lateral.bound_utility` for a
+            lower bound.
     """
-    fates = _check_patterns(patterns)
-    counts = count_patterns(fates)
+    fates = _check_patterns(patterns, n_fates)
+    counts = count_patterns(fates, n_fates)
     if not is_traced(fates):
         n_replicates, n_patterns = fates.shape[0], int(counts.n_patterns)
         if n_patterns > n_replicates / 10:
@@ -126,11 +130,11 @@ def compute_hard_utility(patterns: ArrayLike) -> tuple[Array, Array, Array]:
                 "too few replicates, the utility is only an upper bound"
             )
             warnings.warn(message, UndersampledWarning, stacklevel=2)
-    return _entropies(fates, counts.counts)
+    return _entropies(fates, counts.counts, n_fates)
 
 
 def estimate_utility(
-    patterns: ArrayLike, boundary: str = "free", *, geometry: Geometry | None = None
+    patterns: ArrayLike, boundary: str = "free", *, geometry: Geometry | None = None, n_fates: int = 2
 ) -> UtilityEstimate:
     """Everything about the utility of an ensemble of fates: bias-corrected, with error and decomposition.
 
@@ -138,28 +142,31 @@ def estimate_utility(
         patterns: fates `(replicate, cell)`, exactly 0 or 1, of any bool, integer or float dtype.
         boundary: of a row; on a `"ring"` the first and the last cell are neighbours for `alternation`.
         geometry: of any other tissue.
+        n_fates: number of fates K; with more than two, fates are whole numbers from 0 to K - 1.
 
     Raises:
         ValueError: as `compute_hard_utility`.
     """
-    fates = _check_patterns(patterns)
-    return estimate_of_fates(fates, geometry=_neighbours(fates, boundary, geometry))
+    fates = _check_patterns(patterns, n_fates)
+    return estimate_of_fates(fates, _neighbours(fates, boundary, geometry), n_fates)
 
 
-def positional_information(patterns: ArrayLike) -> Array:
+def positional_information(patterns: ArrayLike, n_fates: int = 2) -> Array:
     """What a cell's fate says about its position: S_pat less the mean entropy of each cell's fate, in bits."""
-    return _decompose(_check_patterns(patterns))[0]
+    return _decompose(_check_patterns(patterns, n_fates), n_fates)[0]
 
 
-def correlational_information(patterns: ArrayLike) -> Array:
+def correlational_information(patterns: ArrayLike, n_fates: int = 2) -> Array:
     """What the fates of the cells say about each other (total correlation per cell), in bits."""
-    return _decompose(_check_patterns(patterns))[1]
+    return _decompose(_check_patterns(patterns, n_fates), n_fates)[1]
 
 
-def alternation(patterns: ArrayLike, boundary: str = "free", *, geometry: Geometry | None = None) -> Array:
+def alternation(
+    patterns: ArrayLike, boundary: str = "free", *, geometry: Geometry | None = None, n_fates: int = 2
+) -> Array:
     """Share of neighbour pairs whose fates differ: N - 1 pairs, or N on a `"ring"`; 0 for a lone cell."""
-    fates = _check_patterns(patterns)
-    return alternation_of(fates, _neighbours(fates, boundary, geometry))
+    fates = _check_patterns(patterns, n_fates)
+    return alternation_of(fates, _neighbours(fates, boundary, geometry), n_fates)
 
 
 def _neighbours(fates, boundary: str, geometry: Geometry | None) -> Geometry:
@@ -168,43 +175,43 @@ def _neighbours(fates, boundary: str, geometry: Geometry | None) -> Geometry:
     return check_geometry("geometry", geometry, n_cells)
 
 
-def hard_scores(fates: Float[Array, "replicate cell"], geometry: Geometry) -> dict[str, Array]:
+def hard_scores(fates: Float[Array, "replicate cell"], geometry: Geometry, n_fates: int = 2) -> dict[str, Array]:
     """Hard utility and alternation of exact fates, unchecked, for the inside of training loops."""
     return {
-        "utility": _entropies(fates, count_patterns(fates).counts)[0],
-        "alternation": alternation_of(fates, geometry),
+        "utility": _entropies(fates, count_patterns(fates, n_fates).counts, n_fates)[0],
+        "alternation": alternation_of(fates, geometry, n_fates),
     }
 
 
-def _check_patterns(patterns: ArrayLike) -> Float[Array, "replicate cell"]:
-    array = check_fates("patterns", check_matrix("patterns", patterns))
+def _check_patterns(patterns: ArrayLike, n_fates: int) -> Float[Array, "replicate cell"]:
+    array = check_fates("patterns", check_matrix("patterns", patterns), check_size("n_fates", n_fates, 2))
     return array.astype(float)
 
 
-@jax.jit
-def _entropies(fates, counts):
+@partial(jax.jit, static_argnames="n_fates")
+def _entropies(fates, counts, n_fates=2):
     n_replicates, n_cells = fates.shape
-    s_pat = binary_entropy(jnp.mean(fates))
+    s_pat = fate_entropy(fates, n_fates)
     s_rep = (math.log2(n_replicates) - jnp.mean(jnp.log2(counts))) / n_cells
     return s_pat - s_rep, s_pat, s_rep
 
 
-@jax.jit
-def _decompose(fates):
-    utility, s_pat, _ = _entropies(fates, count_patterns(fates).counts)
-    positional = s_pat - jnp.mean(binary_entropy(jnp.mean(fates, axis=0)))
+@partial(jax.jit, static_argnames="n_fates")
+def _decompose(fates, n_fates=2):
+    utility, s_pat, _ = _entropies(fates, count_patterns(fates, n_fates).counts, n_fates)
+    positional = s_pat - jnp.mean(fate_entropy(fates, n_fates, axis=0))
     return positional, utility - positional
 
 
-@jax.jit
-def estimate_of_fates(fates, geometry):
+@partial(jax.jit, static_argnames="n_fates")
+def estimate_of_fates(fates, geometry, n_fates=2):
     """`estimate_utility` without its checks; the size of its cache tells how often something was compiled."""
     n_replicates, n_cells = fates.shape
-    counts, shares, n_patterns = count_patterns(fates)
-    utility, s_pat, s_rep = _entropies(fates, counts)
-    positional, correlational = _decompose(fates)
+    counted = count_patterns(fates, n_fates)
+    utility, s_pat, s_rep = _entropies(fates, counted.counts, n_fates)
+    positional, correlational = _decompose(fates, n_fates)
     if n_replicates > 1:
-        bias, standard_error = _jackknife(counts, shares, n_cells)
+        bias, standard_error = bias_and_error(counted, n_cells)
     else:
         bias, standard_error = jnp.zeros_like(utility), jnp.full_like(utility, jnp.inf)
     return UtilityEstimate(
@@ -215,38 +222,7 @@ def estimate_of_fates(fates, geometry):
         s_rep=s_rep,
         positional_information=positional,
         correlational_information=correlational,
-        alternation=alternation_of(fates, geometry),
-        n_patterns=n_patterns,
-        undersampled=n_patterns > n_replicates // 10,
+        alternation=alternation_of(fates, geometry, n_fates),
+        n_patterns=counted.n_patterns,
+        undersampled=counted.n_patterns > n_replicates // 10,
     )
-
-
-def _jackknife(counts, shares, n_cells):
-    """Bias and standard error of U when one replicate at a time is left out.
-
-    The changes (R - 1) (U_without_r - U) are written out: in float32 the difference of two utilities times 20,000
-    has no digit left.
-    """
-    n_replicates = counts.shape[0]
-    others = n_replicates - 1.0
-
-    # S_rep N = log2 R - sum_k c_k log2 c_k / R. Without one replicate of a pattern seen c times the sum falls by
-    # c log2 c - (c - 1) log2 (c - 1), here in a form that holds for c = 1 too.
-    fall = jnp.log2(counts) - (counts - 1.0) * jnp.log1p(-1.0 / jnp.maximum(counts, 2.0)) / math.log(2.0)
-    change_rep = (others * math.log2(others / n_replicates) + fall - jnp.mean(jnp.log2(counts))) / n_cells
-
-    # S_pat = H(p), to second order: without replicate r the pooled share p moves by (p - p_r) / (R - 1). Counted in
-    # integers, since the curvature is without bound at p = 0 and 1, where the compiler's R / R need not be 1.
-    cells_on = jnp.round(shares * n_cells).astype(jnp.int32)
-    total = jnp.sum(cells_on, dtype=jnp.int32)
-    dtype = shares.dtype  # in 64-bit mode the ratio of two integers is wider than float32 fates
-    p = total.astype(dtype) / (n_replicates * n_cells)
-    slope = jax.grad(binary_entropy)(p)
-    curvature = -1.0 / (math.log(2.0) * jnp.maximum(p * (1.0 - p), SMALLEST))
-    offset = (total - n_replicates * cells_on).astype(dtype) / (n_replicates * n_cells)
-    change_pat = slope * offset + curvature * offset**2 / (2.0 * others)
-
-    change = change_pat - change_rep
-    bias = jnp.mean(change)
-    standard_error = jnp.sqrt(jnp.sum((change - bias) ** 2) / (n_replicates * others))
-    return bias, standard_error

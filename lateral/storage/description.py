@@ -26,8 +26,11 @@ __all__ = ["check_own", "decode", "describe", "encode", "own_parts", "rebuild"]
 
 OURS = (MLP, RBFNetwork, StepNetwork, *GEOMETRIES.values(), Tissue, Readout, Numerics, Model)
 KINDS = {kind.__name__: kind for kind in OURS}
-# What the first files did not say: it takes no part in a simulation.
-NOT_SAID = {"Graph": dict.fromkeys(("positions", "names", "areas", "outlines"))}
+# What older files do not say: there was no choice, or it takes no part in a simulation.
+NOT_SAID = {
+    "Graph": dict.fromkeys(("positions", "names", "areas", "outlines")),
+    "Readout": {"thresholds": None},
+}
 MAY_BE_OWN = ("network", "geometry", "objective", "relaxation", "engine")
 
 
@@ -63,7 +66,7 @@ def rebuild(described: Any, name: str, own: dict[str, Any]) -> Any:
     kind = KINDS.get(described["type"])
     if kind is None:
         raise ValueError(f"the type {described['type']!r:.80} is unknown")
-    described = NOT_SAID.get(described["type"], {}) | described
+    described = NOT_SAID.get(kind.__name__, {}) | described
     _check_names(described, {"type", *(f.name for f in dataclasses.fields(kind))}, kind.__name__)
     return kind(**{name: rebuild(value, name, own) for name, value in described.items() if name != "type"})
 

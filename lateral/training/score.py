@@ -73,6 +73,7 @@ class Score:
 
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
         require_noise(self, model.noise_strength)
+        model.readout.refuse_many_fates("Score")
         n_chunks = equal_stretches(model.n_steps, self.n_chunks)
         table, pull_back = table_of(params, model)
         tissue = as_floats(model.tissue)

@@ -54,6 +54,7 @@ class ValueGradient:
         return 4
 
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
+        model.readout.refuse_many_fates("ValueGradient")
         n_windows = equal_stretches(model.n_steps, self.n_windows)
         table, pull_back = table_of(params, model)
         tissue = as_floats(model.tissue)

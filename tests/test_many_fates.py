@@ -1,0 +1,241 @@
+"""More than two fates against closed forms, counting in plain Python, and the two fates of before."""
+
+import itertools
+import math
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ensembles import coin, entropy_bits, square_sheet, triangular_sheet
+
+import lateral
+from lateral import Readout, Row, alternation, bound_utility, compute_hard_utility, estimate_utility
+from lateral.model import hard_objective, loss_and_scores
+from lateral.objective import hard_value, influence
+from lateral.patterns import alternation_of, count_patterns, each_its_own
+
+N_REPLICATES = 384
+
+
+def thirds(n_cells):
+    """0 1 2 0 1 2..."""
+    return np.arange(n_cells) % 3
+
+
+def plain_entropies(fates):
+    """S_pat, S_rep and the mean entropy of each cell's fate, by counting."""
+    fates = np.asarray(fates).astype(int)
+    n_cells = fates.shape[1]
+
+    def entropy(values):
+        values = list(values)
+        return entropy_bits(*(count / len(values) for count in Counter(values).values()))
+
+    of_cells = np.mean([entropy(column) for column in fates.T.tolist()])
+    return entropy(fates.reshape(-1).tolist()), entropy(map(tuple, fates.tolist())) / n_cells, of_cells
+
+
+@pytest.mark.filterwarnings("ignore::lateral.UndersampledWarning")
+@pytest.mark.parametrize(
+    ("fates", "expected"),
+    {
+        "the same three in turn, always": (np.tile(thirds(9), (N_REPLICATES, 1)), math.log2(3)),
+        "in turn from any of the three": (
+            (thirds(9)[None] + np.arange(N_REPLICATES)[:, None]) % 3,
+            math.log2(3) * (1.0 - 1.0 / 9.0),
+        ),
+        "one of two by a coin": (
+            np.repeat([thirds(6), 2 - thirds(6)], N_REPLICATES // 2, axis=0),
+            math.log2(3) - 1.0 / 6.0,
+        ),
+        "every pattern equally often": (np.array(list(itertools.product(range(3), repeat=5))), 0.0),
+        "two of the three, always": (np.tile([0, 2, 0, 2, 0], (N_REPLICATES, 1)), coin(0.4)),
+        "a single fate": (np.full((N_REPLICATES, 5), 2), 0.0),
+    }.values(),
+)
+def test_closed_forms_of_three_fates(precision, fates, expected):
+    tolerance = 1e-12 if precision == "float64" else 2e-6
+    assert float(compute_hard_utility(fates, 3)[0]) == pytest.approx(expected, abs=tolerance)
+    estimate = estimate_utility(fates, n_fates=3)
+    assert float(estimate.utility) == pytest.approx(expected, abs=tolerance)
+    assert float(estimate.positional_information + estimate.correlational_information) == pytest.approx(
+        expected, abs=2.0 * tolerance
+    )
+
+
+@pytest.mark.parametrize("side", [4, 6, 12])
+def test_colourings_of_sheets_score_what_they_should(side):
+    """A checkerboard, and the three colours of a triangular sheet, always and from any of the colours."""
+    row, column = np.divmod(np.arange(side * side), side)
+    for colours, sheet in ((2, square_sheet(side, side)), (3, triangular_sheet(side, side))):
+        pattern = (row + (colours - 1) * column) % colours
+        always = np.tile(pattern, (60, 1))
+        by_chance = (pattern[None] + np.arange(60)[:, None]) % colours
+        share = np.bincount(pattern) / side**2
+        for fates, truth in (
+            (always, entropy_bits(*share)),
+            (by_chance, math.log2(colours) * (1.0 - 1.0 / side**2)),
+        ):
+            estimate = estimate_utility(fates, geometry=sheet, n_fates=colours)
+            assert float(estimate.utility) == pytest.approx(truth, abs=1e-12)
+            assert float(estimate.alternation) == pytest.approx(1.0, abs=1e-12)
+            bound = bound_utility(fates, sheet, n_fates=colours)
+            assert truth - 0.1 < bound.utility < truth + 1e-6
+
+
+def test_independent_cells_of_three_fates_score_zero():
+    fates = np.random.default_rng(1).integers(0, 3, (20_000, 5))
+    estimate = estimate_utility(fates, n_fates=3)
+    bias = (3**5 - 1) / (2.0 * math.log(2.0) * 5 * 20_000)
+    assert abs(float(estimate.utility) - bias) < 4.0 * float(estimate.utility_se)
+    assert abs(float(estimate.utility_corrected)) < 4.0 * float(estimate.utility_se)
+
+
+@pytest.mark.parametrize("n_fates", [3, 4, 5, 17])
+@pytest.mark.parametrize("n_cells", [1, 7, 40])
+def test_entropies_of_any_number_of_fates_match_counting(n_fates, n_cells):
+    rng = np.random.default_rng(n_fates)
+    pool = rng.integers(0, n_fates, (12, n_cells))
+    fates = pool[rng.choice(12, N_REPLICATES, p=rng.dirichlet(np.ones(12)))]
+    s_pat, s_rep, of_cells = plain_entropies(fates)
+    estimate = estimate_utility(fates, n_fates=n_fates)
+    assert float(estimate.s_pat) == pytest.approx(s_pat, abs=1e-12)
+    assert float(estimate.s_rep) == pytest.approx(s_rep, abs=1e-12)
+    assert float(estimate.positional_information) == pytest.approx(s_pat - of_cells, abs=1e-12)
+    assert float(lateral.positional_information(fates, n_fates)) == pytest.approx(s_pat - of_cells, abs=1e-12)
+    assert float(lateral.correlational_information(fates, n_fates)) == pytest.approx(of_cells - s_rep, abs=1e-12)
+    unlike = (np.diff(fates) != 0).mean() if n_cells > 1 else 0.0
+    assert float(alternation(fates, n_fates=n_fates)) == pytest.approx(unlike, abs=1e-12)
+
+
+def test_bias_and_error_match_a_leave_one_out_loop():
+    fates = np.random.default_rng(3).integers(0, 3, (150, 2))
+    whole = plain_entropies(fates)
+    without = [plain_entropies(np.delete(fates, r, axis=0)) for r in range(150)]
+    changes = np.array([149.0 * ((a - b) - (whole[0] - whole[1])) for a, b, _ in without])
+    estimate = estimate_utility(fates, n_fates=3)
+    assert float(estimate.utility - estimate.utility_corrected) == pytest.approx(changes.mean(), abs=1e-4)
+    error = math.sqrt(np.sum((changes - changes.mean()) ** 2) / (150 * 149))
+    assert float(estimate.utility_se) == pytest.approx(error, rel=1e-3)
+
+
+# --- two fates are what they were
+
+
+def test_two_fates_told_as_two_of_three_score_the_same(precision):
+    fates = np.random.default_rng(4).integers(0, 2, (200, 6))
+    two, three = estimate_utility(fates), estimate_utility(fates, n_fates=3)
+    for one, other in zip(two, three, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12 if precision == "float64" else 2e-5)
+
+
+def test_two_fates_take_the_path_they_took():
+    """The same jaxpr, whether the number of fates is said or not, without any sum over fates."""
+    fates = jnp.zeros((20, 5))
+    for function, arguments in ((count_patterns, ()), (alternation_of, (Row(5),)), (each_its_own, ())):
+        said = jax.make_jaxpr(lambda x, f=function, a=arguments: f(x, *a, n_fates=2))(fates)
+        assert str(said) == str(jax.make_jaxpr(lambda x, f=function, a=arguments: f(x, *a))(fates))
+        more = jax.make_jaxpr(lambda x, f=function, a=arguments: f(x, *a, n_fates=3))(fates)
+        assert function is each_its_own or len(str(more)) > len(str(said))
+
+
+# --- thresholds
+
+
+def test_thresholds_part_the_states():
+    states = jnp.array([[0.0, 0.3, 1 / 3, 0.5, 2 / 3, 1.0]])
+    readout = Readout(thresholds=(1 / 3, 2 / 3))
+    assert readout.n_fates == 3
+    np.testing.assert_array_equal(readout.fates(states), [[0, 0, 1, 1, 2, 2]])
+    assert Readout().n_fates == 2 and Readout().fates(states).tolist() == [[0, 0, 0, 1, 1, 1]]
+
+
+MODEL = lateral.Model(
+    lateral.RBFNetwork(), n_cells=5, n_replicates=64, n_steps=20, dt=0.05, thresholds=(0.3, 0.45, 0.55)
+)
+
+
+def test_a_model_of_four_fates_is_scored_evolved_and_evaluated(key):
+    states = jax.random.uniform(key, (200, 5))
+    fates = np.digitize(np.asarray(states), MODEL.thresholds)
+    s_pat, s_rep, _ = plain_entropies(fates)
+    assert float(hard_objective(states, MODEL)) == pytest.approx(s_pat - s_rep, abs=1e-9)
+    within = np.mean([plain_entropies(row[None])[0] for row in fates])
+    assert float(hard_value("tissue", jnp.asarray(fates, float), 4)) == pytest.approx(within - s_rep, abs=1e-9)
+    run = lateral.train_evolution(MODEL, key=key, population_size=8, n_generations=2, progress=False)
+    assert np.isfinite(np.asarray(run.history["objective"])).all()
+    with pytest.warns(Warning):
+        result = lateral.evaluate(run.regulatory_function, MODEL, key=key, n_replicates=100)
+    assert 1.0 < result.s_pat <= 2.0
+
+
+def test_the_influence_of_a_replicate_is_the_change_by_its_weight():
+    fates = np.random.default_rng(5).integers(0, 3, (12, 2))
+
+    def value(weights):
+        weights = weights / weights.sum()
+        cells = [sum(weights[:, None] * (fates == k)).sum() / 2 for k in range(3)]
+        patterns = Counter()
+        for row, w in zip(map(tuple, fates.tolist()), weights, strict=True):
+            patterns[row] += w
+        return entropy_bits(*cells) - entropy_bits(*patterns.values()) / 2
+
+    of_all, of_each = influence("ensemble", jnp.asarray(fates, float), n_fates=3)
+    assert float(of_all) == pytest.approx(value(np.ones(12)), abs=1e-12)
+    slopes = [12 * (value(np.ones(12) + h) - value(np.ones(12) - h)) / 2e-6 for h in 1e-6 * np.eye(12)]
+    np.testing.assert_allclose(of_each - of_each.mean(), slopes, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "gradient", [lateral.Pathwise(), lateral.Score(), lateral.ValueGradient(), lateral.Combination()]
+)
+def test_gradients_that_know_two_fates_say_so(gradient, key):
+    params = MODEL.network.init(key)
+    with pytest.raises(ValueError, match="two fates, and 3 thresholds make 4: train by evolution"):
+        gradient(params, MODEL, key)
+    with pytest.raises(ValueError, match="a relaxation takes two fates"):
+        loss_and_scores(params, MODEL, key)
+
+
+def test_finite_differences_know_any_number_of_fates(key):
+    gradient, _ = lateral.FiniteDifferences()(MODEL.network.init(key), MODEL, key)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        (0.5, "thresholds must be two or more numbers, got 1: one is `threshold`"),
+        ((0.6, 0.4), r"thresholds must rise, got \(0.6, 0.4\)"),
+        ((0.2, 1.5), r"thresholds\[1\] must be <= 1, got 1.5"),
+    ],
+)
+def test_thresholds_are_refused_with_the_reason(thresholds, message):
+    with pytest.raises(ValueError, match=message):
+        Readout(thresholds=thresholds)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("fates", "n_fates", "message"),
+    [
+        ([[0, 1], [2, 0]], 2, "exactly 0 or 1, got 2 at index .1, 0.: say n_fates=3 if there are so many"),
+        ([[0, 1], [4, 0]], 3, "whole numbers from 0 to 2, got 4 at index .1, 0.: say n_fates=5 if there are so many"),
+        ([[0, 1.5]], 3, "whole numbers from 0 to 2, got 1.5 at index .0, 1.: turn states into fates"),
+        ([[0, -1]], 3, "got -1 at index .0, 1.: turn states into fates"),
+        ([[0, 1]], 1, "n_fates must be >= 2, got 1"),
+    ],
+)
+def test_what_is_no_fate_is_refused(fates, n_fates, message):
+    for function in (compute_hard_utility, lateral.positional_information):
+        with pytest.raises(ValueError, match=message):
+            function(fates, n_fates)
+
+
+def test_a_run_remembers_its_thresholds_and_older_files_have_none(tmp_path, key):
+    run = lateral.train_evolution(MODEL, key=key, population_size=8, n_generations=1, progress=False)
+    lateral.save_run(tmp_path / "run.npz", run)
+    assert lateral.load_run(tmp_path / "run.npz").model.thresholds == pytest.approx((0.3, 0.45, 0.55))
