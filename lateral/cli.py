@@ -5,6 +5,7 @@
     lateral show run.npz
     lateral evaluate run.npz --noise-strength 0.2
     lateral utility fates.csv
+    lateral utility wild.csv --against mutant.csv --fates 3
     lateral plot run.npz --out figure.pdf
 
 `python -m lateral` is the same. The result goes to stdout: as text for a reader on a terminal, and as one line of JSON
@@ -28,9 +29,12 @@ from typing import Any
 
 import jax
 
+from lateral.bounds import FEWEST, bound_utility
 from lateral.compiled import keep_compiled
+from lateral.conditions import compare_conditions
 from lateral.evaluation import FINE_KNOTS, Evaluation, evaluate, what_was_found
 from lateral.fates import read_fates
+from lateral.geometry import row_with_ends
 from lateral.model import final_states, scores_of
 from lateral.network import RegulatoryFunction
 from lateral.options import make_parser
@@ -192,15 +196,35 @@ def _evaluate(run_file: Path, n_replicates: int, seed: int, **changes) -> tuple[
     return line | _numbers(result, names), 0
 
 
-def _utility(fates_file: Path, boundary: str, header: bool | None, index: bool | None) -> tuple[dict, int]:
-    table = read_fates(fates_file, header=header, index=index)
-    estimate = estimate_utility(table.fates, boundary)
+def _utility(
+    fates_file: Path,
+    boundary: str,
+    header: bool | None,
+    index: bool | None,
+    n_fates: int,
+    bound: bool,
+    against: Path | None,
+    seed: int,
+) -> tuple[dict, int]:
+    table = read_fates(fates_file, header=header, index=index, n_fates=n_fates)
+    geometry = row_with_ends(table.fates.shape[1], boundary)
+    estimate = estimate_utility(table.fates, geometry=geometry, n_fates=n_fates)
     fates = {name: value.item() for name, value in estimate._asdict().items()}
     bias = fates["utility"] - fates["utility_corrected"]
     if fates["undersampled"]:
-        message = f"{fates['n_patterns']} distinct patterns: too few tissues, the utility is only an upper bound"
+        below = "; utility_bound is a lower one" if len(table.fates) >= FEWEST else ""
+        message = f"{fates['n_patterns']} distinct patterns: too few tissues, the utility is only an upper bound{below}"
         warnings.warn(message, UndersampledWarning, stacklevel=1)
-    return {"fates": str(fates_file), "read": table.said, **fates, "utility_bias": bias}, 0
+    result = {"fates": str(fates_file), "read": table.said, "n_fates": n_fates, **fates, "utility_bias": bias}
+    if bound or (fates["undersampled"] and len(table.fates) >= FEWEST):
+        of_any_size = bound_utility(table.fates, geometry, n_fates=n_fates)
+        names = {"utility_bound": "utility", "utility_bound_se": "utility_se", "bound_undersampled": "undersampled"}
+        result |= {name: getattr(of_any_size, attribute) for name, attribute in names.items()}
+    if against is not None:
+        other = read_fates(against, header=header, index=index, n_fates=n_fates)
+        compared = compare_conditions(table.fates, other.fates, geometry, key=_key(seed), n_fates=n_fates)
+        result |= {"against": str(against), "against_read": other.said, **compared._asdict()}
+    return result, 0
 
 
 def _plot(run_file: Path, out: Path, seed: int) -> tuple[dict, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lateral.checks import check_size
 from lateral.tables import SEPARATORS, content_of, is_array, lines_of, number_of, real_array, split, text_of
 
 __all__ = ["FatesTable", "read_fates"]
@@ -32,6 +33,7 @@ INDEX_NAMES = {
 }
 MISSING = {"", "na", "n/a", "nan", "null", "none", ".", "-"}
 BOOLEANS = {"true": 1.0, "false": 0.0}
+MANY = 10  # more kinds than that are no fates
 N_DISTINCT = 3  # so many tissues at least tell an index from fates by its numbers alone
 
 
@@ -40,44 +42,50 @@ class FatesTable:
     """What was read.
 
     Attributes:
-        fates: 0 and 1, `(replicate, cell)`.
+        fates: 0 and 1, or whole numbers below `n_fates`, `(replicate, cell)`.
         said: in words, how the file was understood.
+        n_fates: how many fates it may hold.
     """
 
     fates: np.ndarray
     said: str
+    n_fates: int = 2
 
 
-def read_fates(path: str | os.PathLike, *, header: bool | None = None, index: bool | None = None) -> FatesTable:
-    """Read a table of two fates, a row for each tissue and a column for each cell.
+def read_fates(
+    path: str | os.PathLike, *, header: bool | None = None, index: bool | None = None, n_fates: int = 2
+) -> FatesTable:
+    """Read a table of fates, a row for each tissue and a column for each cell.
 
     Args:
         path: a text file in UTF-8 or UTF-16, a NumPy file (`.npy`), or `"-"` for standard input.
         header: whether the first line holds names of cells; None looks.
         index: whether the first column holds names or numbers of tissues; None looks.
+        n_fates: how many kinds of fates there may be. A table with more is refused: most of them are misspelt.
 
     Returns:
-        The fates. Of two numbers the larger is fate 1, of two words the later one in the alphabet; U does not depend
-        on which is which.
+        The fates. Whole numbers from 0 to `n_fates` - 1 are what they say; other numbers are counted by size, and
+        words in the order of the alphabet. U does not depend on which is which.
 
     Raises:
         ValueError: if it is no such table, or could mean two; the message names line and column, and says what to do.
         OSError: if it cannot be read.
     """
+    n_fates = check_size("n_fates", n_fates, 2)
     content = content_of(path)
     if is_array(content):
-        return _of_array(real_array(content, path, "(replicate, cell)"), path)
+        return _of_array(real_array(content, path, "(replicate, cell)"), path, n_fates)
     rows, separator = _rows(text_of(content, path), path)
     header, index = _parts(rows, header, index, path)
     body = [(number, entries[index:]) for number, entries in rows[header:]]
     if not body or not body[0][1]:
         raise ValueError(f"{path} holds no fates")
     values = {entry: _value(entry) for _, entries in body for entry in entries}
-    ones, named = _which_are_one(body, values, index, path)
-    fates = np.array([[values[entry] in ones for entry in entries] for _, entries in body], float)
+    number, named = _numbers(body, values, index, path, n_fates)
+    fates = np.array([[number[values[entry]] for entry in entries] for _, entries in body], float)
     details = [f"separated by {SEPARATORS[separator]}" if separator else "one column"]
     details += [f"line {rows[0][0]} is a header"] * header + ["column 1 is an index"] * index + named
-    return FatesTable(fates, _said(fates, details))
+    return FatesTable(fates, _said(fates, details), n_fates)
 
 
 def _rows(text: str, path) -> tuple[list[tuple[int, list[str]]], str]:
@@ -163,40 +171,55 @@ def _are_names(first: list[str], rest: list[list[str]], path) -> bool:
     return True
 
 
-def _which_are_one(body, values, index: bool, path) -> tuple[set, list[str]]:
-    """The values that mean fate 1, and what is to be said about it."""
+def _numbers(body, values, index: bool, path, n_fates: int) -> tuple[dict, list[str]]:
+    """The fate that each value means, and what is to be said about it."""
     counts = Counter(values[entry] for _, entries in body for entry in entries)
     places = [(number, column, entry) for number, entries in body for column, entry in enumerate(entries, 1 + index)]
     for number, column, entry in places:
         if entry.lower() in MISSING:
             raise ValueError(f"{path}, line {number}, column {column}: no fate, got {entry!r}: leave out the tissue")
-    if set(counts) <= {0.0, 1.0}:
-        return {1.0}, []
+    themselves = set(map(float, range(n_fates)))
+    if set(counts) <= themselves:
+        return {value: value for value in counts}, []
     alike = len({type(value) for value in counts}) == 1
-    if len(counts) == 2 and alike:
-        low, high = sorted(counts)
-        return {high}, [f"{_plain(high)} is fate 1, {_plain(low)} fate 0"]
-    if all(isinstance(value, float) for value in counts) and any(value != round(value) for value in counts):
+    states = all(isinstance(value, float) for value in counts) and any(value != round(value) for value in counts)
+    if 1 < len(counts) <= n_fates and alike and not (states and n_fates > 2):
+        return _in_order(sorted(counts))
+    if states:
         raise ValueError(f"{path} holds states, not fates: threshold them first, as `lateral.apply_threshold` does")
-    usual = {value for value, _ in counts.most_common(2)}
-    usual = usual if alike and len(counts) > 2 and not {0.0, 1.0} <= set(counts) else {0.0, 1.0}
+    usual = {value for value, _ in counts.most_common(n_fates)}
+    usual = usual if alike and len(counts) > n_fates and not themselves <= set(counts) else themselves
     number, column, entry = next(place for place in places if values[place[2]] not in usual)
-    wanted = " or ".join(_plain(value) for value in sorted(usual))
-    raise ValueError(f"{path}, line {number}, column {column}: a fate is {wanted}, got {entry!r}")
+    *first, last = (_plain(value) for value in sorted(usual))
+    wanted = f"{', '.join(first)} or {last}"
+    more = f"; with {len(counts)} fates say --fates {len(counts)} (n_fates={len(counts)})"
+    cure = more if alike and n_fates < len(counts) <= MANY else ""
+    raise ValueError(f"{path}, line {number}, column {column}: a fate is {wanted}, got {entry!r}{cure}")
+
+
+def _in_order(kinds: list) -> tuple[dict, list[str]]:
+    words = [f"{_plain(value)} {'is ' if not i else ''}fate {i}" for i, value in enumerate(kinds)]
+    if len(kinds) == 2:
+        words = [f"{_plain(kinds[1])} is fate 1", f"{_plain(kinds[0])} fate 0"]
+    return {value: float(i) for i, value in enumerate(kinds)}, [", ".join(words)]
 
 
 def _plain(value: float | str) -> str:
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def _of_array(array: np.ndarray, path) -> FatesTable:
+def _of_array(array: np.ndarray, path, n_fates: int) -> FatesTable:
     found = np.unique(array)
-    if len(found) > 2 or (len(found) == 1 and found[0] not in (0, 1)) or not np.isfinite(found).all():
+    themselves = set(found.tolist()) <= set(range(n_fates))
+    counted = 1 < len(found) <= n_fates and (n_fates == 2 or (found == np.round(found)).all())
+    if not (themselves or counted) or not np.isfinite(found).all():
         shown = ", ".join(f"{value:g}" for value in found[:4].astype(float))
-        raise ValueError(f"{path} must hold two fates, got {shown}{', ...' if len(found) > 4 else ''}")
-    fates = (array == found[-1]).astype(float) if found[-1] else np.zeros(array.shape)
-    other = [] if set(found) <= {0, 1} else [f"{float(found[1]):g} is fate 1, {float(found[0]):g} fate 0"]
-    return FatesTable(fates, _said(fates, ["a NumPy array", *other]))
+        number = "two" if n_fates == 2 else n_fates
+        raise ValueError(f"{path} must hold {number} fates, got {shown}{', ...' if len(found) > 4 else ''}")
+    if themselves:
+        return FatesTable(array.astype(float), _said(array, ["a NumPy array"]), n_fates)
+    fates = np.searchsorted(found, array).astype(float)
+    return FatesTable(fates, _said(fates, ["a NumPy array", *_in_order([float(x) for x in found])[1]]), n_fates)
 
 
 def _said(fates: np.ndarray, details: list[str]) -> str:

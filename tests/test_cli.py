@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ensembles import alternating_with_walls
 
 import lateral
 from lateral import cli
@@ -207,6 +208,35 @@ def test_utility_warns_in_one_line_when_there_are_too_few_tissues(run_cli, tmp_p
     status, stdout, stderr = run_cli("utility", path, "--no-header")
     assert status == 0 and json.loads(stdout)["undersampled"]
     assert stderr.count("\n") == 1 and "upper bound" in stderr
+
+
+def test_utility_of_long_rows_comes_with_a_lower_bound(run_cli, tmp_path):
+    """Markov rows of 40 cells: counting 60 tissues says far too much, the bound not."""
+    known = alternating_with_walls(np.random.default_rng(0), 60, 40)
+    path = tmp_path / "fates.npy"
+    np.save(path, known.fates)
+    status, stdout, stderr = run_cli("utility", path)
+    result = json.loads(stdout)
+    assert status == 0 and "upper bound" in stderr and "utility_bound is a lower one" in stderr
+    assert result["utility_bound"] - 3.0 * result["utility_bound_se"] < known.utility < result["utility"] - 0.1
+    assert result["utility_bound"] > known.utility - 0.15
+
+
+def test_utility_of_three_fates_in_two_conditions(run_cli, tmp_path):
+    """The same three in turn, against the three by chance: log2 3 against 0."""
+    words, rng = np.array(["hair", "other", "support"]), np.random.default_rng(1)
+    for name, fates in (
+        ("wild", np.tile([0, 1, 2], (300, 1))),
+        ("mutant", rng.integers(0, 3, (300, 3))),
+    ):
+        (tmp_path / name).write_text("\n".join(",".join(row) for row in words[fates]) + "\n")
+    arguments = ("--fates", "3", "--bound", "--against", tmp_path / "mutant", "--seed", "2")
+    status, stdout, _ = run_cli("utility", tmp_path / "wild", *arguments)
+    result = json.loads(stdout)
+    assert status == 0 and result["n_fates"] == 3 and "hair is fate 0, other fate 1, support fate 2" in result["read"]
+    assert result["utility"] == pytest.approx(np.log2(3), abs=1e-6)
+    assert result["utility_bound"] == pytest.approx(np.log2(3), abs=1e-3)
+    assert result["difference"] == pytest.approx(np.log2(3), abs=0.03) and result["p_value"] < 0.001
 
 
 def test_utility_of_a_single_tissue_is_json_without_infinity(run_cli, tmp_path, nan_allowed):

@@ -159,3 +159,60 @@ def test_what_the_user_says_settles_it(tmp_path):
     path.write_text(table(index="0123"))
     with pytest.raises(ValueError, match="column 1: a fate is 0 or 1, got '2'"):
         read_fates(path, index=False)
+
+
+# --- more than two fates
+
+
+THREE = np.array([[0, 1, 2], [2, 0, 1], [1, 1, 0], [0, 2, 2]])
+
+
+def written(words, separator=","):
+    return "".join(separator.join(words[fate] for fate in row) + "\n" for row in THREE)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("0", "1", "2"), "separated by commas)"),
+        (("1", "2", "3"), "1 is fate 0, 2 fate 1, 3 fate 2"),
+        (("hair", "mitotic", "support"), "hair is fate 0, mitotic fate 1, support fate 2"),
+    ],
+)
+def test_three_fates_are_read_where_they_are_asked_for(words, said, tmp_path):
+    path = tmp_path / "fates.csv"
+    path.write_text(written(words))
+    result = read_fates(path, n_fates=3)
+    np.testing.assert_array_equal(result.fates, THREE)
+    assert said in result.said and result.n_fates == 3
+    with pytest.raises(ValueError, match=r"with 3 fates say --fates 3 \(n_fates=3\)"):
+        read_fates(path)
+
+
+def test_fewer_fates_than_asked_for_are_fates_too_and_more_are_not(tmp_path):
+    path = tmp_path / "fates.csv"
+    path.write_text(written(("a", "b", "c")))
+    np.testing.assert_array_equal(read_fates(path, n_fates=5).fates, THREE)
+    path.write_text("0,2,0\n2,0,2\n")
+    assert read_fates(path, n_fates=3).fates.max() == 2.0  # numbers below K are what they say
+    path.write_text(written(("a", "b", "c")) + "a,b,ab\n")
+    with pytest.raises(ValueError, match="line 5, column 3: a fate is a, b or c"):
+        read_fates(path, n_fates=3)
+    path.write_text("0.1,0.9,0.5\n0.5,0.9,0.1\n")
+    with pytest.raises(ValueError, match="holds states, not fates"):
+        read_fates(path, n_fates=3)
+    with pytest.raises(ValueError, match="n_fates must be >= 2, got 1"):
+        read_fates(path, n_fates=1)
+
+
+def test_an_array_of_three_fates_is_read(tmp_path):
+    path = tmp_path / "fates.npy"
+    for array in (THREE, THREE + 1, 10.0 * THREE):
+        np.save(path, array)
+        np.testing.assert_array_equal(read_fates(path, n_fates=3).fates, THREE)
+    np.save(path, THREE)
+    with pytest.raises(ValueError, match="must hold two fates, got 0, 1, 2"):
+        read_fates(path)
+    np.save(path, THREE / 2)
+    with pytest.raises(ValueError, match="must hold 3 fates"):
+        read_fates(path, n_fates=3)
