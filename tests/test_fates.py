@@ -164,7 +164,7 @@ def test_what_the_user_says_settles_it(tmp_path):
 # --- more than two fates
 
 
-THREE = np.array([[0, 1, 2], [2, 0, 1], [1, 1, 0], [0, 2, 2]])
+THREE = np.array([[1, 0, 2], [2, 0, 1], [1, 1, 0], [0, 2, 2]])
 
 
 def written(words, separator=","):
