@@ -251,10 +251,15 @@ def test_what_was_spelled_otherwise_before_still_works_with_one_line_of_notice(r
     status, stdout, stderr = run_cli("score", path, "--no-header")
     assert status == 0 and stdout == run_cli("utility", path, "--no-header")[1]
     assert stderr == "RenamedWarning: `lateral score` is `lateral utility` now\n"
-    sizes = ["--n-candidates", 2, "--n-restarts", 1, "--n-exploration", 1, "--n-epochs", 1]
+
+
+def test_backprop_goes_through_the_dynamics_from_the_best_step_rules(run_cli, tmp_path):
+    sizes = ["--n-candidates", 8, "--n-epochs", 1]
     status, stdout, stderr = run_cli("train", "backprop", "--out", tmp_path / "r.npz", *sizes, *SMALL)
-    assert status == 0 and json.loads(stdout)["method"] == "score"
-    assert stderr.count("RenamedWarning") == 1 and "train score" not in stdout
+    assert status == 0, stderr
+    run = lateral.load_run(tmp_path / "r.npz")
+    assert json.loads(stdout)["method"] == run.method == "value-gradient"
+    assert (run.settings["draw_from"], run.settings["n_candidates"], run.model.objective) == ("steps", 8, "tissue")
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
