@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lateral.geometry import Geometry, Graph, Row
+from lateral import Graph, Row
+from lateral.geometry import Geometry
 
 
 class Known(NamedTuple):
