@@ -1,6 +1,5 @@
 """The command line, in this process: one JSON line on stdout, or one line on stderr and exit status 2."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from ensembles import alternating_with_walls
 
 import lateral
 from lateral import cli
+from lateral.evaluation import FINE_KNOTS
 from lateral.model import final_states, scores_of
 from lateral.presets import METHODS
 
@@ -114,7 +114,7 @@ def test_the_recipe_trains_from_restarts_and_reports_where_it_started(run_cli, t
     assert result["found"] in ("pattern", "consensus", "nothing")
     assert run.model.objective == "tissue" and run.model.network.max_rate is None
     assert run.settings["n_restarts"] == 2 and len(run.history["loss"]) in (2, 5)
-    model = dataclasses.replace(run.model, n_replicates=20_000)
+    model = run.model.changed(n_replicates=20_000, n_knots=FINE_KNOTS)
     states = final_states(run.initial_regulatory_function, model, jax.random.key(0))
     assert result["initial_utility"] == pytest.approx(float(scores_of(states, model)["utility"]), abs=1e-6)
 

@@ -122,7 +122,9 @@ def test_the_comparison_draws_the_stored_medians_in_one_colour_a_method():
     median = np.median([min(end["utility"], end["utility_refined"]) for end in ends])
     for panel, (x, y) in zip(figure.axes, ((ends[0]["work"], median), (None, median), (median, 6)), strict=True):
         lines = {line.get_label(): line for line in panel.lines}
-        assert [lines[name].get_color() for name, _ in METHODS.values()] == [colour for _, colour in METHODS.values()]
+        drawn = [(name, colour) for name, colour in METHODS.values() if name in lines]
+        assert len(drawn) == len(METHODS) or panel is figure.axes[1], "several workers at once leave no seconds"
+        assert [lines[name].get_color() for name, _ in drawn] == [colour for _, colour in drawn]
         last_x, last_y = lines["CMA-ES"].get_xdata()[-1], lines["CMA-ES"].get_ydata()[-1]
         assert last_y == pytest.approx(y) and (x is None or last_x == pytest.approx(x))
     assert len(plot_equal_work(runs).axes) == 6
