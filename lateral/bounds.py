@@ -16,6 +16,7 @@ corrections of Miller (1955) and Zahl (1977), which are nearer where data are pl
 are not.
 
 The tissues are dealt into five folds, and those of a fold are predicted from the other four.
+
 - Level k of the prediction of a cell knows the k nearest earlier cells. What it has counted is mixed with what level
   k - 1 says, which weighs as much as two tissues: q_k = (count + 2 q_(k - 1)) / (total + 2), and q_(-1) is uniform.
 - How many cells each cell knows is chosen without the fold that is predicted. Among the four others each fold is
