@@ -38,7 +38,7 @@ from lateral.geometry import row_with_ends
 from lateral.model import final_states, scores_of
 from lateral.network import RegulatoryFunction
 from lateral.options import make_parser
-from lateral.presets import RenamedWarning, preset, trainer
+from lateral.presets import preset, trainer
 from lateral.runs import Run, load_run, save_run
 from lateral.show import as_dict, in_words
 from lateral.startup import IS_COMMAND, hear_interrupts, leave_at_interrupts
@@ -51,9 +51,13 @@ from lateral.training.fit import fit_network
 from lateral.training.watch import refuse_another
 from lateral.utility import UndersampledWarning, estimate_utility
 
-__all__ = ["initial_scores", "main", "train_and_evaluate"]
+__all__ = ["RenamedWarning", "initial_scores", "main", "train_and_evaluate"]
 
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
+
+
+class RenamedWarning(FutureWarning):
+    """A call uses a former spelling, which `lateral` still understands."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,9 +22,7 @@ __all__ = [
     "FROM_STEPS",
     "MAX_RATE",
     "METHODS",
-    "OF_RECIPE",
     "PRESETS",
-    "RenamedWarning",
     "preset",
     "settings_classes",
     "trainer",
@@ -54,10 +52,6 @@ _SETTINGS = {
     train_backprop: (Plan, GradientDescent),
     train_restarts: (Restarts,),
 }
-
-
-class RenamedWarning(FutureWarning):
-    """A call uses a former spelling, which `lateral` still understands."""
 
 
 def trainer(method: str, name: str = "recipe") -> Callable:
