@@ -26,6 +26,7 @@ __all__ = [
     "draw_outcome",
     "fates_table",
     "numbers_of",
+    "outcome_figure",
     "score",
     "simulate",
     "tabulated",
@@ -63,15 +64,17 @@ def tissue_controls(app: str, others: Sequence[str], start: Mapping[str, Any]) -
 
 
 def simulate(rule: Callable, *, noise_strength, n_cells, duration, boundary, seed, n_replicates=N_REPLICATES):
-    """States of an ensemble, `(replicate, time, cell)`, from 0 to `duration` every 0.2.
+    """Begin to simulate an ensemble. What is returned waits for the states, `(replicate, time, cell)`.
 
-    Always simulates the longest duration and cuts, since another number of steps would compile again.
+    The states are those from 0 to `duration` every 0.2. It always simulates the longest duration and cuts, since
+    another number of steps would compile again. Axes take as long to make as states: made before the states are asked
+    for, they are made meanwhile.
     """
     states = lateral.run_trajectories(
         rule, n_cells=n_cells, n_replicates=n_replicates, n_steps=round(MAX_DURATION / DT), dt=DT, every=EVERY,
         noise_strength=noise_strength, boundary=boundary, key=jax.random.key(seed),
     )  # fmt: skip
-    return np.asarray(states)[:, : 1 + round(duration / (DT * EVERY))]
+    return lambda: np.asarray(states)[:, : 1 + round(duration / (DT * EVERY))]
 
 
 def score(fates, boundary: str = "free") -> UtilityEstimate:
@@ -102,13 +105,16 @@ def fates_table(fates) -> dict[str, Any]:
     return {"replicate": np.arange(len(fates))} | cell_columns(np.asarray(fates).astype(int))
 
 
-def draw_outcome(fates, estimate: UtilityEstimate) -> tuple[plotting.Figure, Any]:
-    """A figure of the final fates and of their score, and the empty panel that is left of them."""
-    figure, (left, middle, right) = plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 1.0))
+def outcome_figure() -> tuple[plotting.Figure, Any]:
+    """An empty figure and its three panels; `draw_outcome` fills the last two."""
+    return plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 1.0))
+
+
+def draw_outcome(fates, estimate: UtilityEstimate, middle, right) -> None:
+    """The final fates and their score."""
     plotting.plot_fates(fates, "Final fates of 40", ax=middle)
     middle.get_legend().set_zorder(-1)  # beside the panel, always the same
     plotting.plot_scores({"U": estimate}, f"U = {estimate.utility:.2f}", fates.shape[1], ax=right)
-    return figure, left
 
 
 def tabulated(rules: Mapping[str, Callable]) -> dict[str, lateral.Table]:
@@ -172,11 +178,13 @@ class DynamicsExplorer(Explorer):
 
     def _picture(self, *, strength=None, steepness=None, **tissue) -> Picture:
         rule = lateral.TanhInhibition(slope=steepness, amplitude=strength) if self._rule is None else self._rule
-        states = simulate(rule, **tissue)
+        simulated = simulate(rule, **tissue)
+        figure, (left, *others) = outcome_figure()
+        states = simulated()
         self._states = states[0]
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])
-        figure, left = draw_outcome(fates, estimate)
+        draw_outcome(fates, estimate, *others)
         plotting.plot_space_time(states[0], DT * EVERY, "One tissue", ax=left)
         tables = {"states": _space_time_table(states[0]), "fates": fates_table(fates)}
         return Picture(figure, describe(estimate), numbers_of(estimate), tables)
@@ -231,11 +239,14 @@ class Comparison(Explorer):
         )
 
     def _picture(self, *, left, right, **tissue) -> Picture:
-        figure, axes = plotting.new_figure(4, width=9.6, height=2.9, width_ratios=(1.2, 1.2, 1.1, 0.9))
         sides = {"left": left, "right": right}
+        # Fewer of each, since there are two.
+        simulated = [simulate(self.rules[name], n_replicates=300, **tissue) for name in sides.values()]
+        figure, axes = plotting.new_figure(4, width=9.6, height=2.9, width_ratios=(1.2, 1.2, 1.1, 0.9))
         estimates, influences, tables = {}, {}, {"rules": {"neighbour_mean": np.linspace(0.0, 1.0, 401)}}
-        for ax, (side, name), colour in zip(axes, sides.items(), plotting.COLOURS, strict=False):
-            states = simulate(self.rules[name], n_replicates=300, **tissue)  # twice: fewer of each
+        shown = zip(axes, sides.items(), simulated, plotting.COLOURS, strict=False)
+        for ax, (side, name), simulated_states, colour in shown:
+            states = simulated_states()
             fates = lateral.apply_threshold(states[:, -1])
             estimates[side] = score(fates, tissue["boundary"])
             influences[side] = np.asarray(_influence_on_u(fates))

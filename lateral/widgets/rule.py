@@ -22,6 +22,7 @@ from lateral.widgets.explorers import (
     draw_outcome,
     fates_table,
     numbers_of,
+    outcome_figure,
     score,
     simulate,
     tabulated,
@@ -157,10 +158,12 @@ class RuleExplorer(Explorer):
         if start_from != self.DRAWN:
             self._drawn = np.clip(np.asarray(rule(self._places), float), -MAX_RATE, MAX_RATE)
         self._show_rates()
-        states = simulate(rule, **tissue)
+        simulated = simulate(rule, **tissue)
+        figure, (left, *others) = outcome_figure()
+        states = simulated()
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])
-        figure, left = draw_outcome(fates, estimate)
+        draw_outcome(fates, estimate, *others)
         functions = {start_from: rule, "tanh target": lateral.TanhInhibition()}
         plotting.plot_regulatory_functions(functions, "The rule", ax=left)
         neighbour_means = np.linspace(0.0, 1.0, 401)
