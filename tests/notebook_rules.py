@@ -7,8 +7,8 @@ import notebook_numbers
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 KNOWN_TAGS = {"nbval-ignore-output"}
-MAX_LINES = 25
-WORDS = range(800, 1501)
+MAX_LINES, MAX_COLUMNS = 20, 100
+WORDS = range(800, 1201)
 APP = re.compile(r"\b(explore|\w+Explorer|Comparison|TrainingStudio)\(")
 MACHINE_PATH = re.compile(r"/(?:root|home|Users|work|tmp)/")
 
@@ -48,6 +48,9 @@ def problems(notebook) -> list[str]:
     longest = max(len(cell.source.splitlines()) for cell in code)
     if longest > MAX_LINES:
         found.append(f"a cell of {longest} lines, more than {MAX_LINES}")
+    widest = max(len(line) for line in source.splitlines())
+    if widest > MAX_COLUMNS:
+        found.append(f"a line of code of {widest} columns, more than {MAX_COLUMNS}")
     n_words = len(prose.split())
     if n_words not in WORDS:
         found.append(f"{n_words} words of prose, not {WORDS.start} to {WORDS.stop - 1}")

@@ -131,3 +131,12 @@ def test_a_mistyped_tag_and_an_error_and_a_warning_fail():
     code[2].outputs = [nbformat.v4.new_output("stream", name="stderr", text="UserWarning: careful\n")]
     found = " ".join(problems(notebook))
     assert "unknown tags" in found and "holds an error" in found and "stderr" in found
+
+
+def test_a_cell_or_a_text_that_is_too_long_fails():
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    cell.source += "\n" * 20 + "#" * 101
+    notebook.cells.append(nbformat.v4.new_markdown_cell("word " * 400))
+    found = " ".join(problems(notebook))
+    assert "lines, more than 20" in found and "101 columns" in found and "words of prose" in found
