@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from lateral.backprop import compute_loss, make_train_step, train_backprop, train_step
 from lateral.bounds import UtilityBound, bound_utility
-from lateral.conditions import Comparison, compare_conditions
+from lateral.conditions import ComparedConditions, compare_conditions
 from lateral.dynamics import neighbour_mean, run_multiple_replicates, run_trajectories
 from lateral.engine import Numerics
 from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
@@ -75,7 +75,7 @@ __all__ = [
     "NOISE_CURRICULA",
     "Checkpoint",
     "Combination",
-    "Comparison",
+    "ComparedConditions",
     "DeadBand",
     "Evaluation",
     "EvolutionState",

@@ -18,13 +18,13 @@ from lateral.checks import check_fates, check_key, check_matrix, check_number, c
 from lateral.contexts import contexts_of
 from lateral.geometry import Geometry, Row, check_geometry
 
-__all__ = ["Comparison", "compare_conditions"]
+__all__ = ["ComparedConditions", "compare_conditions"]
 
 LONGEST = 4  # cells in a context
 TISSUES_PER_PATTERN = 10
 
 
-class Comparison(NamedTuple):
+class ComparedConditions(NamedTuple):
     """The utilities of two conditions; all but the p-value and the numbers in bits per cell.
 
     Attributes:
@@ -57,7 +57,7 @@ def compare_conditions(
     coverage: float = 0.95,
     context: int | None = None,
     n_fates: int = 2,
-) -> Comparison:
+) -> ComparedConditions:
     """The difference of the utilities of two conditions, with a bootstrap interval and a p-value by permutation.
 
     Whole patterns are counted if ten tissues come on each that is seen, in both conditions. If not, S_rep is bounded by
@@ -108,7 +108,7 @@ def compare_conditions(
     resampled = np.array([difference(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(n_permutations)])
     around = np.quantile(resampled - resampled.mean(), [(1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0])
     found = utilities[0] - utilities[1]
-    return Comparison(
+    return ComparedConditions(
         *utilities,
         found,
         *(found + around).tolist(),
