@@ -20,6 +20,7 @@ from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitn
 from lateral.fates import read_fates
 from lateral.geometry import Geometry, Pinned, Ring, Row
 from lateral.graph import Graph
+from lateral.intervals import UtilityIntervals, utility_intervals
 from lateral.model import Model
 from lateral.neighbours import read_cells, read_contacts, read_edges
 from lateral.network import (
@@ -106,6 +107,7 @@ __all__ = [
     "UndersampledWarning",
     "UtilityBound",
     "UtilityEstimate",
+    "UtilityIntervals",
     "ValueGradient",
     "alternation",
     "apply_threshold",
@@ -142,6 +144,7 @@ __all__ = [
     "train_evolution",
     "train_restarts",
     "train_step",
+    "utility_intervals",
     "voronoi_tissue",
 ]
 

@@ -5,7 +5,7 @@
     lateral show run.npz
     lateral evaluate run.npz --noise-strength 0.2
     lateral utility fates.csv
-    lateral utility wild.csv --against mutant.csv --fates 3
+    lateral utility wild.csv --against mutant.csv --fates 3 --geometry contacts.csv --figure both.pdf
     lateral plot run.npz --out figure.pdf
 
 `python -m lateral` is the same. The result goes to stdout: as text for a reader on a terminal, and as one line of JSON
@@ -34,7 +34,7 @@ from lateral.compiled import keep_compiled
 from lateral.conditions import compare_conditions
 from lateral.evaluation import FINE_KNOTS, Evaluation, evaluate, what_was_found
 from lateral.fates import read_fates
-from lateral.geometry import row_with_ends
+from lateral.geometry import Geometry, row_with_ends
 from lateral.model import final_states, scores_of
 from lateral.network import RegulatoryFunction
 from lateral.options import make_parser
@@ -203,15 +203,20 @@ def _evaluate(run_file: Path, n_replicates: int, seed: int, **changes) -> tuple[
 def _utility(
     fates_file: Path,
     boundary: str,
+    geometry: Geometry | None,
     header: bool | None,
     index: bool | None,
     n_fates: int,
     bound: bool,
     against: Path | None,
+    figure: Path | None,
     seed: int,
 ) -> tuple[dict, int]:
-    table = read_fates(fates_file, header=header, index=index, n_fates=n_fates)
-    geometry = row_with_ends(table.fates.shape[1], boundary)
+    _check_figure("--figure", figure)
+    how = {"header": header, "index": index, "n_fates": n_fates, "geometry": geometry}
+    table = read_fates(fates_file, **how)
+    other = None if against is None else read_fates(against, **how)
+    geometry = row_with_ends(table.fates.shape[1], boundary) if geometry is None else geometry
     estimate = estimate_utility(table.fates, geometry=geometry, n_fates=n_fates)
     fates = {name: value.item() for name, value in estimate._asdict().items()}
     bias = fates["utility"] - fates["utility_corrected"]
@@ -224,17 +229,33 @@ def _utility(
         of_any_size = bound_utility(table.fates, geometry, n_fates=n_fates)
         names = {"utility_bound": "utility", "utility_bound_se": "utility_se", "bound_undersampled": "undersampled"}
         result |= {name: getattr(of_any_size, attribute) for name, attribute in names.items()}
-    if against is not None:
-        other = read_fates(against, header=header, index=index, n_fates=n_fates)
+    if other is not None:
         compared = compare_conditions(table.fates, other.fates, geometry, key=_key(seed), n_fates=n_fates)
         result |= {"against": str(against), "against_read": other.said, **compared._asdict()}
+    if figure is not None:
+        from lateral.plotting import plot_conditions  # matplotlib is slow to import
+
+        conditions = {fates_file.stem: table.fates}
+        title = ""
+        if other is not None:
+            conditions[against.stem if against.stem != fates_file.stem else str(against)] = other.fates
+            title = f"U differs by {compared.difference:+.2f} (p = {compared.p_value:.2g})"
+        plot_conditions(conditions, geometry, key=_key(seed), n_fates=n_fates, title=title).savefig(figure)
+        result["figure"] = str(figure)
     return result, 0
 
 
+def _check_figure(name: str, path: Path | None) -> None:
+    """Say before anything is computed that a figure could not be written."""
+    if path is None:
+        return
+    if path.suffix.lower() not in FIGURE_FORMATS:
+        raise ValueError(f"{name} must end in {', '.join(FIGURE_FORMATS)}, got {str(path)!r}")
+    check_writable(path)
+
+
 def _plot(run_file: Path, out: Path, seed: int) -> tuple[dict, int]:
-    if out.suffix.lower() not in FIGURE_FORMATS:
-        raise ValueError(f"--out must end in {', '.join(FIGURE_FORMATS)}, got {str(out)!r}")
-    check_writable(out)
+    _check_figure("--out", out)
     run = load_run(run_file)
     from lateral.plotting import plot_run  # matplotlib is slow to import
 

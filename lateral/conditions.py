@@ -6,7 +6,6 @@ for counting the division itself). So the test holds for any number of tissues, 
 is. What it doubts is that the tissues of both conditions are alike in all that shows in U.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -14,14 +13,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from lateral.checks import check_fates, check_key, check_matrix, check_number, check_size
-from lateral.contexts import contexts_of
+from lateral.checks import check_key, check_number, check_size
+from lateral.counting import Counted, check_table, context_for
 from lateral.geometry import Geometry, Row, check_geometry
+from lateral.intervals import interval_around
 
 __all__ = ["ComparedConditions", "compare_conditions"]
-
-LONGEST = 4  # cells in a context
-TISSUES_PER_PATTERN = 10
 
 
 class ComparedConditions(NamedTuple):
@@ -81,18 +78,15 @@ def compare_conditions(
     check_key(key)
     check_size("n_permutations", n_permutations)
     check_number("coverage", coverage, above=0.0, maximum=1.0)
-    tables = [_check(name, fates, n_fates) for name, fates in (("fates_a", fates_a), ("fates_b", fates_b))]
+    tables = [check_table(name, fates, n_fates) for name, fates in (("fates_a", fates_a), ("fates_b", fates_b))]
     if tables[0].shape[1] != tables[1].shape[1]:
         raise ValueError(
             f"both conditions must have equally many cells, got {tables[0].shape[1]} and {tables[1].shape[1]}"
         )
     n_cells = tables[0].shape[1]
     geometry = check_geometry("geometry", Row(n_cells) if geometry is None else geometry, n_cells)
-    if context is None:
-        context = None if all(map(_can_be_counted, tables)) else _affordable(min(map(len, tables)), n_fates)
-    else:
-        check_size("context", context, 0)
-    counted = _Counted(np.concatenate(tables), geometry, context, n_fates)
+    context = context_for(tables, n_fates, context)
+    counted = Counted(np.concatenate(tables), geometry, context, n_fates)
     n_a, n_all = len(tables[0]), len(tables[0]) + len(tables[1])
     a, b = np.arange(n_a), np.arange(n_a, n_all)
     utilities = [counted.utility(rows, corrected=True) for rows in (a, b)]
@@ -106,69 +100,11 @@ def compare_conditions(
     # Groups of unlike sizes are biased unlike: what counts is the distance from the middle of all divisions.
     distance = np.abs(by_chance - by_chance.mean())
     resampled = np.array([difference(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(n_permutations)])
-    around = np.quantile(resampled - resampled.mean(), [(1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0])
-    found = utilities[0] - utilities[1]
+    found = interval_around(utilities[0] - utilities[1], resampled, coverage)
     return ComparedConditions(
         *utilities,
-        found,
-        *(found + around).tolist(),
+        *found,
         p_value=float(np.mean(distance >= distance[0] - 1e-12)),
         context=context,
         n_permutations=n_permutations,
     )
-
-
-def _check(name: str, fates: ArrayLike, n_fates: int) -> np.ndarray:
-    table = np.asarray(check_fates(name, check_matrix(name, fates), check_size("n_fates", n_fates, 2)))
-    if len(table) < 2:
-        raise ValueError(f"{name} must hold at least 2 replicates, got {len(table)}")
-    return table.astype(np.int64)
-
-
-def _can_be_counted(table: np.ndarray) -> bool:
-    return len(np.unique(table, axis=0)) * TISSUES_PER_PATTERN <= len(table)
-
-
-def _affordable(n_replicates: int, n_fates: int) -> int:
-    """The longest context for which ten tissues come on each case."""
-    cases = max(n_replicates / TISSUES_PER_PATTERN, 1.0)
-    return max(0, min(LONGEST, int(math.log(cases) / math.log(n_fates)) - 1))
-
-
-class _Counted:
-    """Cases numbered once, so that any selection of tissues is scored by counting them."""
-
-    def __init__(self, table: np.ndarray, geometry: Geometry, context: int | None, n_fates: int):
-        self.n_cells = table.shape[1]
-        self.fates = np.stack([np.sum(table == fate, axis=1) for fate in range(n_fates)], axis=1)
-        if context is None:
-            columns = [(1.0, np.unique(table, axis=0, return_inverse=True)[1].reshape(-1))]
-        else:
-            columns = []
-            for cell, earlier in contexts_of(geometry, context):
-                case = np.zeros(len(table), np.int64)
-                for other in earlier:
-                    case = np.unique(case * n_fates + table[:, other], return_inverse=True)[1]
-                columns += [(1.0, case * n_fates + table[:, cell]), (-1.0, case)]
-        sizes = [int(cases.max()) + 1 for _, cases in columns]
-        self.cases = np.stack([cases for _, cases in columns], axis=1) + np.cumsum([0, *sizes[:-1]])
-        self.signs = np.repeat([sign for sign, _ in columns], sizes)
-        self.balance = sum(sign for sign, _ in columns)  # entropies added less entropies taken off
-        counts = np.arange(len(table) + 1)
-        self.n_log_n = counts * np.log2(np.maximum(counts, 1))
-
-    def utility(self, rows: np.ndarray, corrected: bool = False) -> float:
-        """U of some tissues, each as often as it is named."""
-        n = len(rows)
-        counts = np.bincount(self.cases[rows].reshape(-1), minlength=len(self.signs))
-        of_patterns = self.balance * math.log2(n) - float(self.signs @ self.n_log_n[counts]) / n
-        per_tissue = self.fates[rows]
-        pooled = per_tissue.mean(axis=0) / self.n_cells
-        seen = pooled[pooled > 0.0]
-        s_pat = -float(seen @ np.log2(seen))
-        if corrected:
-            scale = 1.0 / (2.0 * math.log(2.0) * n)
-            of_patterns += scale * (float(self.signs @ (counts > 0)) - self.balance)
-            spread = per_tissue.var(axis=0, ddof=1) / self.n_cells**2
-            s_pat += scale * float(np.sum(spread[pooled > 0.0] / seen))
-        return s_pat - of_patterns / self.n_cells

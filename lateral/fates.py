@@ -9,11 +9,12 @@ settles it.
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lateral.checks import check_size
+from lateral.geometry import Geometry
 from lateral.tables import SEPARATORS, content_of, is_array, lines_of, number_of, real_array, split, text_of
 
 __all__ = ["FatesTable", "read_fates"]
@@ -45,15 +46,22 @@ class FatesTable:
         fates: 0 and 1, or whole numbers below `n_fates`, `(replicate, cell)`.
         said: in words, how the file was understood.
         n_fates: how many fates it may hold.
+        names: of the cells, where a header gives them.
     """
 
     fates: np.ndarray
     said: str
     n_fates: int = 2
+    names: tuple[str, ...] | None = None
 
 
 def read_fates(
-    path: str | os.PathLike, *, header: bool | None = None, index: bool | None = None, n_fates: int = 2
+    path: str | os.PathLike,
+    *,
+    header: bool | None = None,
+    index: bool | None = None,
+    n_fates: int = 2,
+    geometry: Geometry | None = None,
 ) -> FatesTable:
     """Read a table of fates, a row for each tissue and a column for each cell.
 
@@ -62,6 +70,8 @@ def read_fates(
         header: whether the first line holds names of cells; None looks.
         index: whether the first column holds names or numbers of tissues; None looks.
         n_fates: how many kinds of fates there may be. A table with more is refused: most of them are misspelt.
+        geometry: the tissue, whose cells the columns must be. Where it and a header name them, the columns are put into
+            its order; otherwise they are taken to be in it.
 
     Returns:
         The fates. Whole numbers from 0 to `n_fates` - 1 are what they say; other numbers are counted by size, and
@@ -72,6 +82,11 @@ def read_fates(
         OSError: if it cannot be read.
     """
     n_fates = check_size("n_fates", n_fates, 2)
+    found = _read(path, header, index, n_fates)
+    return found if geometry is None else _in_order_of(geometry, found, path)
+
+
+def _read(path, header: bool | None, index: bool | None, n_fates: int) -> FatesTable:
     content = content_of(path)
     if is_array(content):
         return _of_array(real_array(content, path, "(replicate, cell)"), path, n_fates)
@@ -85,7 +100,21 @@ def read_fates(
     fates = np.array([[number[values[entry]] for entry in entries] for _, entries in body], float)
     details = [f"separated by {SEPARATORS[separator]}" if separator else "one column"]
     details += [f"line {rows[0][0]} is a header"] * header + ["column 1 is an index"] * index + named
-    return FatesTable(fates, _said(fates, details), n_fates)
+    return FatesTable(fates, _said(fates, details), n_fates, tuple(rows[0][1][index:]) if header else None)
+
+
+def _in_order_of(geometry: Geometry, table: FatesTable, path) -> FatesTable:
+    """The table with its columns in the order of the cells of a tissue."""
+    n_cells, names = table.fates.shape[1], getattr(geometry, "names", None)
+    if n_cells != geometry.n_cells:
+        raise ValueError(f"{path} must have a column for each of the {geometry.n_cells} cells, got {n_cells}")
+    if names is None or table.names is None or set(table.names).isdisjoint(names):
+        return table
+    if unknown := sorted(set(table.names) ^ set(names)):
+        raise ValueError(f"{path}: cell {unknown[0]} is not in both the header and the tissue")
+    order = [table.names.index(name) for name in names]
+    said = f"{table.said[:-1]}; columns by the names of the cells)"
+    return replace(table, fates=table.fates[:, order], said=said, names=tuple(names))
 
 
 def _rows(text: str, path) -> tuple[list[tuple[int, list[str]]], str]:

@@ -77,11 +77,14 @@ def make_parser() -> argparse.ArgumentParser:
             ("index", "the first column, of tissues"),
         ):
             sub.add_argument(f"--{place}", action=argparse.BooleanOptionalAction, help=f"{what}; found out otherwise")
-        sub.add_argument("--boundary", choices=tuple(BOUNDARIES), default="free", help="ends, by default %(default)s")
+        ends = sub.add_mutually_exclusive_group()
+        ends.add_argument("--boundary", choices=tuple(BOUNDARIES), default="free", help="ends, by default %(default)s")
+        ends.add_argument("--geometry", **GEOMETRY)
         sub.add_argument("--fates", dest="n_fates", type=int, default=2, metavar="K", help="how many; %(default)s")
         sub.add_argument("--bound", action="store_true", help="a lower bound of U, as too few tissues get unasked")
         sub.add_argument("--against", type=Path, metavar="OTHER.csv", help="tissues of another condition, to compare")
-        sub.add_argument("--seed", type=int, default=1, help=f"of the comparison: {SEED}")
+        sub.add_argument("--figure", type=Path, metavar="FIGURE.{png,pdf,svg}", help="picture of all that was found")
+        sub.add_argument("--seed", type=int, default=1, help=f"of comparison and intervals: {SEED}")
 
     sub = commands.add_parser("plot", help="figure of a saved run", parents=[output])
     sub.add_argument("run_file", type=Path, metavar="RUN.npz")

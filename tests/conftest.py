@@ -22,7 +22,18 @@ import numpy as np
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "lateral"
-UNCHECKED = ("__init__", "__main__", "__pycache__", "plotting", "mosaic", "figure", "equal_work", "lessons", "widgets")
+UNCHECKED = (
+    "__init__",
+    "__main__",
+    "__pycache__",
+    "plotting",
+    "mosaic",
+    "data_figure",
+    "figure",
+    "equal_work",
+    "lessons",
+    "widgets",
+)
 if os.environ.get("LATERAL_TYPECHECK", "1") != "0":
     checked = {f"lateral.{path.stem}" for path in PACKAGE.iterdir() if path.stem not in UNCHECKED}
     jaxtyping.install_import_hook(sorted(checked), "signatures.checked")

@@ -239,6 +239,31 @@ def test_utility_of_three_fates_in_two_conditions(run_cli, tmp_path):
     assert result["difference"] == pytest.approx(np.log2(3), abs=0.03) and result["p_value"] < 0.001
 
 
+def test_a_table_an_edge_list_and_two_conditions_become_a_figure_in_one_command(run_cli, tmp_path):
+    """Three fates on a ring of named cells, whose columns stand in another order."""
+    edges, wild, mutant, figure = (tmp_path / name for name in ("edges.csv", "wild.csv", "mutant.csv", "both.png"))
+    edges.write_text("".join(f"{a},{b}\n" for a, b in zip("abcdef", "bcdefa", strict=True)))
+    rng = np.random.default_rng(0)
+    in_turn = (np.arange(6) + rng.integers(0, 3, (90, 1))) % 3  # of cells a, b, c, d, e, f
+    for path, table in ((wild, in_turn), (mutant, rng.integers(0, 3, (90, 6)))):
+        lines = [",".join("xyz"[fate] for fate in row[[3, 0, 5, 1, 2, 4]]) for row in table]
+        path.write_text("\n".join(["d,a,f,b,c,e", *lines]))
+    arguments = ("--against", mutant, "--fates", "3", "--geometry", edges, "--figure", figure, "--bound")
+    status, out, err = run_cli("utility", wild, *arguments)
+    found = json.loads(out)
+    assert status == 0, err
+    assert found["alternation"] == 1.0 and "by the names of the cells" in found["read"]
+    assert found["difference"] > 1.0 and found["p_value"] < 0.01 and figure.read_bytes().startswith(b"\x89PNG")
+
+    edges.write_text("a,b\nb,c\nc,x\nx,d\nd,e\ne,a\n")
+    status, out, err = run_cli("utility", wild, "--fates", "3", "--geometry", edges)
+    assert status == 2 and out == "" and "cell f is not in both the header and the tissue" in err
+    status, out, err = run_cli("utility", wild, "--fates", "3", "--geometry", "square:2x2")
+    assert status == 2 and "a column for each of the 4 cells, got 6" in err
+    status, out, err = run_cli("utility", wild, "--fates", "3", "--figure", tmp_path / "both.txt")
+    assert status == 2 and "--figure must end in .png, .pdf, .svg" in err
+
+
 def test_utility_of_a_single_tissue_is_json_without_infinity(run_cli, tmp_path, nan_allowed):
     path = tmp_path / "fates.csv"
     path.write_text("0,1,1\n")
