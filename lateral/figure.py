@@ -20,12 +20,22 @@ from PIL import Image
 
 from lateral.storage.files import whole_file
 
-__all__ = ["COLOURS", "FATE_COLOURS", "STATE_COLOURS", "Figure", "new_figure", "png_of"]
+__all__ = ["COLOURS", "FATE_COLOURS", "MAX_FATES", "STATE_COLOURS", "Figure", "fate_colours", "new_figure", "png_of"]
 
 # Okabe & Ito (2008), in the order in which curves take them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STATE_COLOURS = "cividis"
-FATE_COLOURS = ListedColormap(["#E8E8E8", "#0072B2"])
+# Fates in their order, in colours of the same authors without that of the walls.
+_FATES = ("#E8E8E8", "#0072B2", "#F0E442", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+MAX_FATES = len(_FATES)
+
+
+def fate_colours(n_fates: int = 2) -> ListedColormap:
+    """The colours of so many fates, at most 7."""
+    return ListedColormap(_FATES[:n_fates])
+
+
+FATE_COLOURS = fate_colours()
 
 
 def png_of(drawn: FigureCanvasAgg | RendererAgg, compress_level: int) -> bytes:

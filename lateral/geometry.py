@@ -48,11 +48,12 @@ class Geometry:
     kind = "other"
     edge_value: ArrayLike = 0.0
     # For drawing, where a geometry knows them: for each cell its name, its place (x, y), with y downwards as in images,
-    # its area, and the corners of its outline.
+    # its area, and the corners of its outline; and after which (x, y) a tissue closed to a torus repeats.
     names: Any = None
     positions: Any = None
     areas: Any = None
     outlines: Any = None
+    period: Any = None
 
     @property
     def boundary(self) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.ticker import Locator, MaxNLocator, MultipleLocator
 
+from lateral.animation import save_animation
 from lateral.checks import check_fates, check_matrix
 from lateral.data_figure import plot_conditions
 from lateral.evaluation import Evaluation
@@ -48,6 +49,7 @@ __all__ = [
     "plot_tissue",
     "plot_view",
     "png_of",
+    "save_animation",
     "unit_of",
 ]
 
@@ -143,10 +145,7 @@ def plot_regulatory_functions(functions: Mapping[str, Callable], title: str, *, 
         ax.plot(neighbour_means, rates, color=COLOURS[i % len(COLOURS)], label=label)
     ax.axhline(0.0, color="grey", lw=0.8, ls=":")
     ax.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), title=title)
-    if beside:
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    else:
-        ax.legend()
+    ax.legend(**{"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {})
     return figure
 
 

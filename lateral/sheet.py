@@ -109,6 +109,10 @@ class Sheet(Geometry):
     def outlines(self):
         return around(self.positions, _OUTLINES[self.kind])
 
+    @property
+    def period(self):
+        return np.array([self.columns, self.rows * _ROW_HEIGHT[self.kind]]) if self.periodic else None
+
 
 GEOMETRIES["sheet"] = Sheet
 

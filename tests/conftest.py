@@ -28,6 +28,7 @@ UNCHECKED = (
     "__pycache__",
     "plotting",
     "mosaic",
+    "animation",
     "data_figure",
     "figure",
     "equal_work",

@@ -15,7 +15,16 @@ LESSONS = ("dynamics", "utility", "network", "evolution", "backprop")
 MAX_LINES, MAX_LINES_OF_A_FUNCTION, MAX_LINES_OF_THE_LESSONS = 350, 60, 1100
 MAX_LINES_OF_THE_CORE, MAX_LINES_OF_ITS_CODE = 6750, 4150
 NOT_THE_CORE = {
-    "pictures": ("figure", "plotting", "mosaic", "data_figure", "training_curves", "sketches", "equal_work"),
+    "pictures": (
+        "figure",
+        "plotting",
+        "mosaic",
+        "animation",
+        "data_figure",
+        "training_curves",
+        "sketches",
+        "equal_work",
+    ),
     "lessons and apps": ("lessons", "widgets", "teaching"),
     "data": ("bounds", "conditions", "contexts", "counting", "intervals"),
     "checks": ("checks",),
@@ -107,7 +116,7 @@ def test_only_listed_names_are_imported_from_another_module(path):
 
 def test_the_core_imports_neither_matplotlib_nor_widgets():
     for path in MODULES:
-        pictures = ("figure", "plotting", "mosaic", "data_figure", "training_curves", "equal_work")
+        pictures = ("figure", "plotting", "mosaic", "animation", "data_figure", "training_curves", "equal_work")
         if path.stem in (*pictures, "cli") or "widgets" in path.parts:
             continue
         names = {
