@@ -21,6 +21,7 @@ from lateral.widgets.ensemble import UtilityExplorer
 from lateral.widgets.explorers import Comparison, DynamicsExplorer
 from lateral.widgets.rule import RuleExplorer
 from lateral.widgets.studio import TrainingStudio
+from lateral.widgets.tissues import TissueExplorer
 
 __all__ = [
     "App",
@@ -29,6 +30,7 @@ __all__ = [
     "Explorer",
     "Picture",
     "RuleExplorer",
+    "TissueExplorer",
     "TrainingStudio",
     "UtilityExplorer",
     "choice",

@@ -37,7 +37,6 @@ __all__ = [
     "explore",
 ]
 
-FORMATS = ("png", "svg", "pdf", "csv")
 EXPORTS = Path("exports")  # in the folder of the notebook; git ignores it
 # Stands beside each app, outside of it: what is inside is gone when the kernel is.
 HINT = (
@@ -93,6 +92,7 @@ class App(ipywidgets.VBox):
 
     N_ABOVE = 1  # of three panels, how many stand in the upper row where the page is narrow
     PLAIN_AXES = False  # whether `Backdrops` may keep the axes of all its figures
+    FORMATS = ("png", "svg", "pdf", "csv")  # to save as
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class App(ipywidgets.VBox):
             "lateral-line"
         )
         self._format = ipywidgets.Dropdown(
-            options=[(name.upper(), name) for name in FORMATS], description="save as", layout={"width": "170px"}
+            options=[(name.upper(), name) for name in self.FORMATS], description="save as", layout={"width": "170px"}
         )
         self._save = ipywidgets.Button(description="Save", icon="download", tooltip="the picture, or its data as CSV")
         self._saved = ipywidgets.HTML()
@@ -152,8 +152,9 @@ class App(ipywidgets.VBox):
         """
         path = Path(path)
         kind = path.suffix.lower().removeprefix(".")
-        if kind not in FORMATS:
-            raise ValueError(f"path must end in one of {', '.join('.' + name for name in FORMATS)}, got {str(path)!r}")
+        if kind not in self.FORMATS:
+            endings = ", ".join(f".{name}" for name in self.FORMATS)
+            raise ValueError(f"path must end in one of {endings}, got {str(path)!r}")
         with self._lock:
             if self.figure is None:
                 raise ValueError("there is no picture to save yet")
@@ -214,6 +215,7 @@ class App(ipywidgets.VBox):
         number = 1
         while any(EXPORTS.glob(f"{stem}-{number}[._]*")):
             number += 1
+        self._saved.value = "saving …"
         try:
             EXPORTS.mkdir(exist_ok=True)
             written = save(EXPORTS / f"{stem}-{number}.{ending}")

@@ -20,6 +20,7 @@ from lateral.widgets.clock import Clock
 from lateral.widgets.controls import choice, seed_field, slider
 
 __all__ = [
+    "RULES",
     "Comparison",
     "DynamicsExplorer",
     "describe",
@@ -37,8 +38,11 @@ DT = 0.01
 EVERY = 20  # steps between two columns of a space–time plot
 MAX_DURATION = 20.0
 N_REPLICATES = 500
-
-
+RULES: Mapping[str, Callable] = {
+    "tanh target": lateral.TanhInhibition(),
+    "steep tanh": lateral.TanhInhibition(slope=20.0, amplitude=5.0),
+    "dead band": lateral.DeadBand(),
+}
 TISSUE = {"noise_strength": 0.1, "n_cells": 7, "duration": 10.0, "boundary": "free"}
 
 
@@ -218,13 +222,7 @@ class Comparison(Explorer):
         seed: int = 0,
         **start,
     ):
-        if rules is None:
-            rules = {
-                "tanh target": lateral.TanhInhibition(),
-                "steep tanh": lateral.TanhInhibition(slope=20.0, amplitude=5.0),
-                "dead band": lateral.DeadBand(),
-            }
-        self.rules = tabulated(rules)
+        self.rules = tabulated(RULES if rules is None else rules)
         names = list(self.rules)
         for name in (left, right):
             if name is not None and name not in names:
