@@ -89,19 +89,21 @@ class Mosaic:
         places = np.asarray(geometry.positions, float)
         self.pairs, self.lines = contact_lines(geometry)
         self._of_states = n_fates in (None, 2)
+        thin = min(1.0, 12.0 / len(places) ** 0.5)  # lines in a large tissue
         if geometry.outlines is not None:
             outlines = [np.asarray(outline) for outline in geometry.outlines]
-            self.shapes = PolyCollection(outlines, edgecolors="white", linewidths=0.8)
+            self.shapes = PolyCollection(outlines, edgecolors="white", linewidths=0.8 * thin)
         else:
             discs = [Circle(*disc) for disc in zip(places, disc_radii(geometry), strict=True)]
-            self.shapes = PatchCollection(discs, edgecolors="grey", linewidths=0.6)
+            self.shapes = PatchCollection(discs, edgecolors="grey", linewidths=0.6 * thin)
             ax.add_collection(LineCollection(self.lines, colors="lightgrey", linewidths=1.0, zorder=0.5))
         self.shapes.set(
             cmap=STATE_COLOURS if n_fates is None else fate_colours(n_fates), clim=(0.0, (n_fates or 2) - 1.0)
         )
         ax.add_collection(self.shapes)
         under_discs = 0.8 if geometry.outlines is None else 2.0
-        self.walls = LineCollection([], colors=COLOURS[1], linewidths=1.8, capstyle="round", zorder=under_discs)
+        style = {"linewidths": 1.8 * thin, "capstyle": "round", "zorder": under_discs}
+        self.walls = LineCollection([], colors=COLOURS[1], **style)
         if walls:
             ax.add_collection(self.walls)
 

@@ -25,7 +25,7 @@ from lateral.plotting import Figure
 from lateral.storage.files import whole_file
 from lateral.widgets.backdrop import Backdrops
 from lateral.widgets.controls import MAX_SEED
-from lateral.widgets.looks import dark_if, in_two_rows
+from lateral.widgets.looks import NARROW, dark_if, in_two_rows
 from lateral.widgets.page import Page
 
 __all__ = [
@@ -91,6 +91,7 @@ class App(ipywidgets.VBox):
     """
 
     N_ABOVE = 1  # of three panels, how many stand in the upper row where the page is narrow
+    NARROW = NARROW  # inches of the figure there
     PLAIN_AXES = False  # whether `Backdrops` may keep the axes of all its figures
     FORMATS = ("png", "svg", "pdf", "csv")  # to save as
 
@@ -181,7 +182,7 @@ class App(ipywidgets.VBox):
     def _render(self, figure: Figure) -> bytes:
         """PNG of a figure, laid out as the first one of its kind: to solve the layout takes half of the time."""
         if self._page.narrow:
-            in_two_rows(figure, self.N_ABOVE)
+            in_two_rows(figure, self.N_ABOVE, self.NARROW)
         # A number of two digits needs more room at an axis than one of one digit.
         shapes = tuple(tuple(len(str(n)) for n in image.get_array().shape) for ax in figure.axes for image in ax.images)
         kind = (len(figure.axes), self._page.narrow, shapes)

@@ -32,7 +32,7 @@ function plane(model) {
       shape.closePath();
       return shape;
     });
-    return { x, y, unit: canvas.width / 300 };
+    return { x, y, unit: (canvas.width / 300) * Math.min(1, 12 / Math.sqrt(shapes.length)) };
   }
 
   function paint(states) {

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
-__all__ = ["dark_if", "in_two_rows"]
+__all__ = ["BACKGROUND", "NARROW", "dark_if", "in_two_rows"]
 
 BACKGROUND = "#111111"  # of a notebook in JupyterLab's dark theme
 NARROW = (6.0, 4.3)  # inches of a figure on a narrow page
@@ -76,13 +76,16 @@ def _on_dark(colour):
     return (*(3 * (0.92 - 0.6 * rgb[0],)), alpha) if rgb[0] < 0.45 else None
 
 
-def in_two_rows(figure: Figure, n_above: int) -> None:
-    """Lay the panels of a figure out anew, `n_above` of them above the others, if they are three or more in a row."""
+def in_two_rows(figure: Figure, n_above: int, size: tuple[float, float] = NARROW) -> None:
+    """Lay the panels of a figure out anew, `n_above` of them above the others, if they are three or more in a row.
+
+    The lower row keeps its height; what `size`, in inches, has more of it is for the upper one.
+    """
     axes = [ax for ax in figure.axes if ax.get_subplotspec() is not None]
     if len(axes) < 3 or axes[0].get_gridspec().get_geometry() != (1, len(axes)):
         return
     ratios = axes[0].get_gridspec().get_width_ratios()
-    rows = figure.add_gridspec(2, 1)
+    rows = figure.add_gridspec(2, 1, height_ratios=(size[1] - NARROW[1] / 2, NARROW[1] / 2))
     for row, places in zip(rows, (slice(0, n_above), slice(n_above, None)), strict=True):
         panels = axes[places]
         inner = row.subgridspec(1, len(panels), width_ratios=ratios[places])
@@ -92,4 +95,4 @@ def in_two_rows(figure: Figure, n_above: int) -> None:
         if parents := getattr(ax, "_colorbar_info", {}).get("parents"):
             place, panel = ax.get_position(), parents[0].get_position()
             ax.set_position([place.x0, panel.y0, place.width, panel.height])
-    figure.set_size_inches(*NARROW)
+    figure.set_size_inches(*size)
