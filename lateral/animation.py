@@ -1,6 +1,7 @@
 """Animations of a tissue in the plane, as a GIF or an MP4."""
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ def save_animation(
 
     Raises:
         ValueError: for another ending, an MP4 without `ffmpeg`, or what `plot_tissue` refuses.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written, or ffmpeg fails.
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -98,7 +99,10 @@ def _mp4(figure: Figure, shown: Iterator[None], frames_per_second: int) -> bytes
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "animation.mp4"
         writer = FFMpegWriter(fps=frames_per_second)
-        with writer.saving(figure, path, figure.dpi):
-            for _ in shown:
-                writer.grab_frame()
+        try:
+            with writer.saving(figure, path, figure.dpi):
+                for _ in shown:
+                    writer.grab_frame()
+        except subprocess.CalledProcessError as error:
+            raise OSError(f"ffmpeg failed with exit status {error.returncode}: save a .gif instead") from error
         return path.read_bytes()

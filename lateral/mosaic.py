@@ -50,7 +50,8 @@ def plot_mosaic(
     if check_size("n_fates", n_fates, 2) > MAX_FATES:
         raise ValueError(f"n_fates must be at most {MAX_FATES}, so that colours can be told apart, got {n_fates}")
     values = check_real("values", values)
-    values = check_unit_interval("values", values) if n_fates == 2 else check_fates("values", values, n_fates)
+    hint = ": with K > 2 fates, say n_fates=K"
+    values = check_unit_interval("values", values, hint) if n_fates == 2 else check_fates("values", values, n_fates)
     values = np.asarray(values, float)
     check_geometry("geometry", geometry, values.shape[-1])
     if geometry.positions is None:

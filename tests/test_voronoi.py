@@ -10,7 +10,8 @@ from matplotlib.collections import LineCollection, PatchCollection, PolyCollecti
 from matplotlib.colors import to_rgb
 
 from lateral import Graph, Ring, Row, Sheet, voronoi_tissue
-from lateral.figure import COLOURS, FATE_COLOURS, STATE_COLOURS, new_figure
+from lateral.figure import COLOURS, FATE_COLOURS, STATE_COLOURS, fate_colours, new_figure
+from lateral.mosaic import contact_lines
 from lateral.plotting import plot_tissue
 
 TISSUES = [(3, 0), (40, 0), (40, 5), (400, 2)]
@@ -100,6 +101,11 @@ def drawn(figure, kind):
     return [collection for collection in figure.axes[0].collections if isinstance(collection, kind)]
 
 
+def _far(geometry, i, j) -> bool:
+    """Whether neighbours stand at two ends of a sheet, whose cells are 1 apart."""
+    return isinstance(geometry, Sheet) and np.linalg.norm(geometry.positions[i] - geometry.positions[j]) > 1.01
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_every_cell_has_the_colour_of_its_fate_and_like_neighbours_a_line(name):
     geometry = DRAWN[name]
@@ -110,8 +116,8 @@ def test_every_cell_has_the_colour_of_its_fate_and_like_neighbours_a_line(name):
     np.testing.assert_allclose(cells.get_facecolors(), FATE_COLOURS(fates))
     lines = [lines for lines in drawn(figure, LineCollection) if tuple(lines.get_colors()[0][:3]) == to_rgb(COLOURS[1])]
     alike = sum(fates[i] == fates[j] for i, j in geometry.pairs)
-    n_lines = len(lines[0].get_segments())
-    assert n_lines == alike or (name == "torus" and 0 < n_lines < alike)
+    across = sum(fates[i] == fates[j] and _far(geometry, i, j) for i, j in geometry.pairs)
+    assert len(lines[0].get_segments()) == alike + across and (across > 0) == (name == "torus")
     assert figure.axes[0].get_title() == "a tissue" and figure.axes[0].yaxis_inverted()
 
 
@@ -123,6 +129,49 @@ def test_an_edge_that_is_marked_lies_between_its_two_cells():
         [(0.5, -0.5), (0.5, 0.5)],
         [(0.5, 0.5), (1.5, 0.5)],
     ]
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [Sheet(5, 7, periodic=True), Sheet(4, 3, "hexagonal", periodic=True), Sheet(1, 5, periodic=True), Sheet(4, 5)],
+    ids=str,
+)
+def test_across_a_seam_a_pair_is_marked_at_both_ends(sheet):
+    """Each cell lies half a cell from its lines, and the two lines of a pair are a period apart."""
+    cells, ends = contact_lines(sheet)
+    assert {tuple(pair) for pair in cells.tolist()} == {tuple(sorted(pair)) for pair in sheet.pairs.tolist()}
+    for pair in sheet.pairs:
+        found = ends[(cells == np.sort(pair)).all(axis=1)].mean(axis=1)
+        to_cells = np.linalg.norm(found[:, None] - sheet.positions[pair][None], axis=2)
+        np.testing.assert_allclose(to_cells.min(axis=1), 0.5, atol=1e-6)
+        assert len(found) == (2 if _far(sheet, *pair) else 1)
+        if len(found) == 2:
+            assert set(to_cells.argmin(axis=1)) == {0, 1}, "one line beside each cell"
+            turns = (found[1] - found[0]) / sheet.period
+            np.testing.assert_allclose(turns, np.round(turns), atol=1e-6)
+
+
+def test_cells_of_a_picture_that_share_no_edge_have_no_line():
+    apart = Graph([[1], [0]], positions=[(0, 0), (2, 0)], outlines=[[(0, 0), (1, 0), (0, 1)], [(2, 0), (3, 0), (2, 1)]])
+    cells, ends = contact_lines(apart)
+    assert cells.shape == (0, 2) and ends.shape == (0, 2, 2)
+
+
+@pytest.mark.parametrize("n_fates", range(3, 8))
+def test_each_of_several_fates_has_its_colour_and_only_equal_ones_a_line(n_fates):
+    sheet = Sheet(5, 6, "hexagonal")
+    fates = np.random.default_rng(0).integers(0, n_fates, 30)
+    figure = plot_tissue(fates, sheet, n_fates=n_fates)
+    figure.to_png()
+    (cells,) = drawn(figure, PolyCollection)
+    colours = cells.get_facecolors()
+    np.testing.assert_allclose(colours, [fate_colours(n_fates)(fate) for fate in fates])
+    assert len(np.unique(colours, axis=0)) == len(np.unique(fates))
+    np.testing.assert_allclose(fate_colours(n_fates)(np.arange(2)), FATE_COLOURS(np.arange(2)))
+    (lines,) = drawn(figure, LineCollection)
+    assert len(lines.get_segments()) == sum(fates[i] == fates[j] for i, j in sheet.pairs)
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert names == [*(f"fate {fate}" for fate in range(n_fates)), "like neighbours"]
 
 
 def test_states_are_drawn_in_the_colours_of_states_with_their_scale():
@@ -144,5 +193,9 @@ def test_what_cannot_be_drawn_is_refused():
         plot_tissue(np.zeros(3), Row(5))
     with pytest.raises(ValueError, match=r"one tissue, got shape \(2, 5\)"):
         plot_tissue(np.zeros((2, 5)), Row(5))
-    with pytest.raises(ValueError, match="must lie in"):
+    with pytest.raises(ValueError, match=r"must lie in .* got 2 at .* n_fates=K"):
         plot_tissue(np.array([0, 1, 2]), Row(3))
+    with pytest.raises(ValueError, match=r"whole numbers from 0 to 2, got 3 at index \(2,\): say n_fates=4"):
+        plot_tissue(np.array([0, 1, 3]), Row(3), n_fates=3)
+    with pytest.raises(ValueError, match=r"n_fates must be at most 7, .* got 8"):
+        plot_tissue(np.array([0, 1, 3]), Row(3), n_fates=8)

@@ -312,5 +312,5 @@ def _in_words(numbers: Mapping[str, Any], n_cells: int) -> str:
     return (
         f"U {'≥' if numbers['is_bound'] else '='} {numbers['utility']:.3f} ± {numbers['utility_se']:.3f} bits per cell"
         f"{bound}. {numbers['alternation']:.2f} of the neighbour pairs differ (alternation), and "
-        f"{numbers['share_on']:.2f} of the cells are on. The dashed lines are for coins."
+        f"{numbers['share_on']:.2f} of the cells are on. The dashed lines are what coins would score."
     )
