@@ -27,6 +27,7 @@ from lateral.widgets import (
     Explorer,
     Picture,
     RuleExplorer,
+    TissueExplorer,
     TrainingStudio,
     UtilityExplorer,
     slider,
@@ -34,7 +35,7 @@ from lateral.widgets import (
 from lateral.widgets.page import Page
 from lateral.widgets.studio import NETWORKS
 
-EXPLORERS = {app.__name__: app for app in (DynamicsExplorer, UtilityExplorer, RuleExplorer, Comparison)}
+EXPLORERS = {app.__name__: app for app in (DynamicsExplorer, UtilityExplorer, RuleExplorer, Comparison, TissueExplorer)}
 SMALL = lateral.Model(n_cells=4, n_steps=30, dt=0.05)
 
 
@@ -196,6 +197,37 @@ MISTAKES = {
     "no rule": (lambda: DynamicsExplorer(rule=3.0), "rule"),
     "a rule and a steepness": (lambda: DynamicsExplorer(np.tanh, steepness=3.0), "strength and steepness are those of"),
     "replicates": (lambda: TrainingStudio(n_replicates=7), "n_replicates must be among 50, 128, 256, 512, 1024, got 7"),
+    "a kind of tissue": (
+        lambda: TissueExplorer(kind="triangles"),
+        "kind must be among row, ring, square, hexagonal, voronoi, got 'triangles'",
+    ),
+    "a size of another app": (
+        lambda: TissueExplorer(n_cells=7),
+        "TissueExplorer has no setting 'n_cells': choose among kind, rows, columns, ends, noise_strength, duration, "
+        "rule, seed",
+    ),
+    "too many rows": (lambda: TissueExplorer(rows=21), "rows must be a number between 1 and 20, got 21"),
+    "a row that is closed": (
+        lambda: TissueExplorer(kind="row", ends="periodic"),
+        "ends must be free for a row, got 'periodic'",
+    ),
+    "an odd torus": (
+        lambda: TissueExplorer(rows=5, ends="periodic"),
+        "a periodic sheet of hexagons needs an even number of rows",
+    ),
+    "a rule that is none": (
+        lambda: TissueExplorer(rule="step"),
+        "rule must be among tanh target, steep tanh, dead band, got 'step'",
+    ),
+    "no geometry": (lambda: TissueExplorer(geometry=7), "geometry must be a geometry such as lateral.Row(7), got 7"),
+    "a geometry without places": (
+        lambda: TissueExplorer(geometry=lateral.Graph([[1], [0]])),
+        "geometry must know the positions of its cells to be drawn",
+    ),
+    "a geometry and a size": (
+        lambda: TissueExplorer(geometry=lateral.Row(7), rows=3),
+        "are those of the app's own tissues: leave out rows beside a geometry",
+    ),
     "no figure": (
         lambda: Explorer(lambda x: "text", x=slider(0, 2, 1)),
         "draw must return a figure of matplotlib, got str",
@@ -254,7 +286,7 @@ def explorer(request, float32):
 
 def test_an_explorer_shows_something_at_once(explorer):
     assert explorer.error is None and explorer.n_drawn == 1 and _shown(explorer).startswith(b"\x89PNG")
-    assert "U = " in explorer.text and all(np.isfinite(value) for value in explorer.last.values())
+    assert re.search("U [=≥] ", explorer.text) and all(np.isfinite(value) for value in explorer.last.values())
 
 
 def test_each_control_is_an_attribute_with_a_label(explorer):
@@ -264,8 +296,8 @@ def test_each_control_is_an_attribute_with_a_label(explorer):
 
 def test_numbers_never_compile_again(explorer, compiled):
     """Every slider of a number, seeds and the duration included, is answered by what is compiled already."""
-    sizes = {"n_cells", "n_replicates"}
-    lists = {"boundary", "left", "right", "start_from", "keep_odd"}
+    sizes = {"n_cells", "n_replicates", "rows", "columns"}
+    lists = {"boundary", "left", "right", "start_from", "keep_odd", "kind", "ends", "rule"}
     moved = [name for name in explorer.controls if name not in sizes | lists]
     assert {"seed"} < set(moved)
     for name in moved:
@@ -291,7 +323,8 @@ def test_a_picture_on_axes_from_before_is_that_of_a_whole_drawing(explorer, monk
         return seen
 
     assert ticks_of_next("seed", 1) == 0
-    assert ticks_of_next("n_cells" if "n_cells" in explorer.controls else "n_replicates", 10) > 0
+    other_axes = next(name for name in ("n_cells", "n_replicates", "duration") if name in explorer.controls)
+    assert ticks_of_next(other_axes, 10) > 0
     assert ticks_of_next("seed", 2) == 0
     _page(explorer).narrow = True
     assert ticks_of_next("seed", 3) == 0
