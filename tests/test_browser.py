@@ -198,6 +198,38 @@ def test_a_tissue_is_played_and_scrubbed(lab, server):
     assert lab.errors() == []
 
 
+def test_a_sheet_is_played_in_the_plane_and_says_what_is_under_the_mouse(lab, server):
+    write_notebook(
+        server[0] / "sheet.ipynb",
+        "from lateral.widgets import TissueExplorer\napp = TissueExplorer(kind='square', rows=3, columns=3)\napp",
+        "print(app.time.states[-9])",
+    )
+    lab.open("sheet.ipynb")
+    lab.run_all(90.0)
+    canvas, image = lab.app().locator("canvas[aria-label*=states]"), lab.app().locator(".widget-image")
+    lab.wait(lambda: canvas.count() == 1 and "drawing" not in lab.numbers(), 30.0, "no canvas")
+    # The first cell, one ninth of the canvas but for a margin: its colour in the page.
+    first = """canvas => {
+        const at = [0.2 * canvas.width, 0.2 * canvas.height];
+        return [...canvas.getContext("2d").getImageData(...at, 1, 1).data].join();
+    }"""
+    end = canvas.evaluate(first)
+    lab.app().locator("input[type=range]").focus()
+    lab.page.keyboard.press("Home")
+    lab.wait(lambda: "time 0.0" in canvas.get_attribute("aria-label"), 10.0, "not scrubbed")
+    assert canvas.evaluate(first) != end, "the cells are those of another time"
+    lab.app().get_by_role("button", name="Play").click()
+    lab.wait(lambda: "time 4.0" in canvas.get_attribute("aria-label"), 60.0, "not played to the end")
+    assert canvas.evaluate(first) == end
+    box, picture = canvas.bounding_box(), image.bounding_box()
+    assert picture["x"] <= box["x"] and box["x"] + box["width"] <= picture["x"] + picture["width"]
+    assert picture["y"] <= box["y"] and box["y"] + box["height"] <= picture["y"] + picture["height"]
+    canvas.hover(position={"x": 0.2 * box["width"], "y": 0.2 * box["height"]})
+    state = int(re.search(r"\d+", lab.page.locator("[data-mime-type*=stdout]").inner_text()).group()) / 255
+    assert canvas.get_attribute("title") == f"cell 1: {state:.2f}"
+    assert lab.errors() == [] and "Error" not in lab.numbers()
+
+
 def test_the_rule_is_drawn_with_the_mouse(lab, server):
     write_notebook(
         server[0] / "draw.ipynb",
@@ -233,7 +265,7 @@ def test_the_rule_is_drawn_with_the_mouse(lab, server):
     assert lab.errors() == [] and "Error" not in lab.numbers()
 
 
-APPS = ("DynamicsExplorer", "UtilityExplorer", "RuleExplorer", "Comparison", "TrainingStudio")
+APPS = ("DynamicsExplorer", "UtilityExplorer", "RuleExplorer", "Comparison", "TissueExplorer", "TrainingStudio")
 
 
 def test_apps_have_two_columns_at_1000_pixels_and_follow_the_dark_theme(lab, server):

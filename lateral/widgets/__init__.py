@@ -6,13 +6,13 @@
     app.export("tissue.pdf")          # the picture; its data with the ending .csv
 
 Explorers answer each control with a picture: `DynamicsExplorer` (notebook 01), `UtilityExplorer` (02), `RuleExplorer`
-(03) and `Comparison`; `TrainingStudio` (04 and 05) trains in a thread of its own, to be watched and steered. `explore`
-makes an app of any function that draws. All are widgets around one image: no `pyplot`, no flicker, nothing to clear,
-and no file from the network.
+(03), `Comparison`, and `TissueExplorer` for tissues in the plane; `TrainingStudio` (04 and 05) trains in a thread of
+its own, to be watched and steered. `explore` makes an app of any function that draws. All are widgets around one image:
+no `pyplot`, no flicker, nothing to clear, and no file from the network.
 
 `base` holds what all apps share, with its `controls`, what it knows of its `page` and how it `looks` there; `explorers`
-those of a tissue with their `clock`, `rule` with its `pencil`, `ensemble` the last one; `studio` is the training with
-its threads in `job` and its picture in `canvas`.
+those of a row with their `clock`, `tissues` those in the plane, `rule` with its `pencil`, `ensemble` that of
+the utility; `studio` is the training with its threads in `job` and its picture in `canvas`.
 """
 
 from lateral.widgets.base import App, Explorer, Picture, explore
