@@ -146,12 +146,15 @@ def test_another_rule_and_its_name_come_from_the_user():
     assert app.last["share_on"] == 0.0
 
 
-def test_a_tissue_of_the_users_own_takes_the_place_of_the_list():
-    own = lateral.Graph.from_edges([(0, 1), (1, 2), (2, 0), (2, 3)], positions=[(0, 0), (1, 0), (0, 1), (1, 2)])
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_a_tissue_of_the_users_own_takes_the_place_of_the_list(unit):
+    own = lateral.Graph.from_edges(
+        [(0, 1), (1, 2), (2, 0), (2, 3)], positions=unit * np.array([(0, 0), (1, 0), (0, 1), (1, 2)])
+    )
     app = TissueExplorer(geometry=own)
     assert list(app.controls) == ["noise_strength", "duration", "rule", "seed"] and app.geometry is own
     places = np.array(app.time.cells)[:, :2]
-    np.testing.assert_allclose(places, own.positions)
+    np.testing.assert_allclose(places, own.positions, atol=1e-4 * unit)
     app.noise_strength.value = 0.5
     assert app.error is None and app.n_drawn == 2
 

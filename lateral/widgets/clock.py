@@ -1,5 +1,6 @@
 """A clock over what has been simulated: play it, or scrub through it with a slider."""
 
+import math
 from pathlib import Path
 
 import anywidget
@@ -31,7 +32,7 @@ class Clock(anywidget.AnyWidget):
         lines: where neighbours touch: two cells, and the ends of the line (x, y, x, y).
         canvas: left, bottom, width and height of the tissue in the plane, as shares of the picture.
         view: the coordinates of its left, right, bottom and top.
-        ground: the colour behind it.
+        ground, wall_colour: the colours behind it and of the lines between like neighbours.
     """
 
     _esm = (Path(__file__).parent / "clock.js").read_text(encoding="utf-8")
@@ -71,5 +72,6 @@ class Clock(anywidget.AnyWidget):
         """Take the places of the cells of another tissue in the plane; sent once, and its states each time."""
         with self.hold_sync():
             self.canvas, self.view, self.ground = tuple(map(float, canvas)), tuple(map(float, view)), ground
-            self.cells = [np.round(cell, 4).tolist() for cell in cells]
-            self.lines = np.round(lines, 4).tolist()
+            digits = max(0, 5 - math.floor(math.log10(self.view[1] - self.view[0])))  # more than there are pixels
+            self.cells = [np.round(cell, digits).tolist() for cell in cells]
+            self.lines = np.round(lines, digits).tolist()
