@@ -5,10 +5,11 @@ beside cells that have come before: along a row from one end, row by row on a sh
 """
 
 import heapq
+from itertools import count
 
 from lateral.geometry import Geometry
 
-__all__ = ["contexts_of", "order_of_cells"]
+__all__ = ["contexts_and_distances", "contexts_of", "order_of_cells"]
 
 
 def order_of_cells(geometry: Geometry) -> list[int]:
@@ -34,14 +35,21 @@ def contexts_of(geometry: Geometry, size: int) -> list[tuple[int, list[int]]]:
     The distance of two cells is the number of steps from neighbour to neighbour. Of cells equally far away those come
     first that more shortest paths lead to, then those placed later.
     """
+    return [(cell, earlier) for cell, earlier, _ in contexts_and_distances(geometry, size)]
+
+
+def contexts_and_distances(geometry: Geometry, size: int) -> list[tuple[int, list[int], list[int]]]:
+    """The same, with the distance of each earlier cell."""
     neighbours, order = _neighbours(geometry), order_of_cells(geometry)
     place = {cell: number for number, cell in enumerate(order)}
-    return [(cell, _nearest(cell, neighbours, place, min(size, place[cell]))) for cell in order]
+    return [(cell, *_nearest(cell, neighbours, place, min(size, place[cell]))) for cell in order]
 
 
-def _nearest(cell: int, neighbours: list[list[int]], place: dict[int, int], size: int) -> list[int]:
-    seen, front, found = {cell}, {cell: 1}, []
-    while front and len(found) < size:
+def _nearest(cell: int, neighbours: list[list[int]], place: dict[int, int], size: int) -> tuple[list, list]:
+    seen, front, found, distances = {cell}, {cell: 1}, [], []
+    for distance in count(1):
+        if not front or len(found) >= size:
+            break
         beyond: dict[int, int] = {}
         for here, paths in front.items():
             for other in neighbours[here]:
@@ -50,8 +58,9 @@ def _nearest(cell: int, neighbours: list[list[int]], place: dict[int, int], size
         seen |= beyond.keys()
         ranked = sorted(beyond, key=lambda other: (-beyond[other], -place[other]))
         found += [other for other in ranked if place[other] < place[cell]]
+        distances += [distance] * (len(found) - len(distances))
         front = beyond
-    return found[:size]
+    return found[:size], distances[:size]
 
 
 def _neighbours(geometry: Geometry) -> list[list[int]]:

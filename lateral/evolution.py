@@ -26,16 +26,15 @@ from jaxtyping import Array, Float, Int
 
 from lateral.checks import check_key, check_kind
 from lateral.fields import documented, number, recorded, settings, size, sort_settings
-from lateral.model import Model, check_model, final_states
+from lateral.model import Model, check_model, final_states, objective_of_fates, scores_of_fates
 from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.numerics import worst_if_not_finite
-from lateral.objective import hard_value
+from lateral.patterns import alternation_of
 from lateral.runs import Run
 from lateral.static import as_floats
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.driver import Training, TrainingDiverged, advance_to
 from lateral.training.watch import Watch
-from lateral.utility import hard_scores
 
 __all__ = ["EvolutionPlan", "EvolutionState", "EvolutionStrategy", "population_fitness", "train_evolution"]
 
@@ -112,11 +111,11 @@ class EvolutionStrategy:
         ask_key, score_key = jax.random.split(key)
         population = self.ask(state, ask_key)
         fates = jax.vmap(lambda params: _fates(params, model, score_key))(population)
-        objective = jax.vmap(partial(hard_value, model.objective, n_fates=model.readout.n_fates))(fates)
+        objective = jax.vmap(partial(objective_of_fates, model=model))(fates)
         state = self.tell(state, population, objective)
         best = jnp.argmax(state.fitness)
         record = {"objective": objective[best], "mean_objective": jnp.mean(objective, where=jnp.isfinite(objective))}
-        return state, record | hard_scores(fates[best], model.geometry, model.readout.n_fates)
+        return state, record | scores_of_fates(fates[best], model)
 
     def params(self, state: EvolutionState) -> Any:
         """Parameters of the network with the highest score of the last generation."""
@@ -245,7 +244,7 @@ def _fates(params, model, key):
 @jax.jit
 def _population_fitness(population, model, key):
     def score(params):
-        fates, n_fates = _fates(params, model, key), model.readout.n_fates
-        return hard_value(model.objective, fates, n_fates), hard_scores(fates, model.geometry, n_fates)["alternation"]
+        fates = _fates(params, model, key)
+        return objective_of_fates(fates, model), alternation_of(fates, model.geometry, model.readout.n_fates)
 
     return jax.vmap(score)(population)

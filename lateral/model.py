@@ -13,14 +13,16 @@ from jaxtyping import Array, Float
 
 from lateral.checks import check_kind
 from lateral.engine import Numerics, simulate
-from lateral.fields import part, settings, size, value
+from lateral.fields import choice, part, settings, size, value
 from lateral.network import MLP, RegulatoryFunction, check_network
-from lateral.objective import OBJECTIVES, check_objective, hard_value, relaxed_value
+from lateral.objective import OBJECTIVES, EnsembleUtility, check_objective, hard_value, relaxed_value
+from lateral.patterns import alternation_of
+from lateral.prediction import MAX_COUNTED, Contexts, known_contexts
 from lateral.readout import Readout
 from lateral.tissue import Tissue
 from lateral.utility import hard_scores
 
-__all__ = ["Model", "check_model", "final_states", "hard_objective", "loss_and_scores", "scores_of"]
+__all__ = ["Model", "check_model", "final_states", "hard_objective", "loss_and_scores", "objective_of_fates", "scores_of", "scores_of_fates"]
 
 
 @settings
@@ -44,6 +46,18 @@ class Model:
         option={"choices": tuple(OBJECTIVES)},
     )
     numerics: Numerics = part(Numerics, "how it is computed, a `Numerics`", Numerics)
+    patterns: str = choice(
+        "auto",
+        "how the entropy of whole patterns is found in training: they are `counted`, or each fate is `predicted` from "
+        "its neighbours (`lateral.prediction`), which makes U a lower bound; by default counted up to 12 cells",
+        ("auto", "counted", "predicted"),
+    )
+
+    @property
+    def contexts(self) -> Contexts | None:
+        """What each fate is predicted from, None where whole patterns are counted."""
+        counted = self.n_cells <= MAX_COUNTED if self.patterns == "auto" else self.patterns == "counted"
+        return None if counted else known_contexts(self.geometry, self.readout.n_fates)
 
     @property
     def cell_updates(self) -> int:
@@ -76,12 +90,26 @@ def final_states(
 
 def hard_objective(states: Float[Array, "replicate cell"], model: Model) -> Float[Array, ""]:
     """The objective of the model with hard fates."""
-    return hard_value(model.objective, model.readout.fates(states), model.readout.n_fates)
+    return objective_of_fates(model.readout.fates(states), model)
+
+
+def objective_of_fates(fates: Float[Array, "replicate cell"], model: Model) -> Float[Array, ""]:
+    """The same of fates."""
+    return hard_value(model.objective, fates, model.readout.n_fates, model.contexts)
 
 
 def scores_of(states: Float[Array, "replicate cell"], model: Model) -> dict[str, Array]:
     """`utility` (hard, of the ensemble) and `alternation` of final states, without a gradient."""
-    return hard_scores(model.readout.fates(states), model.geometry, model.readout.n_fates)
+    return scores_of_fates(model.readout.fates(states), model)
+
+
+def scores_of_fates(fates: Float[Array, "replicate cell"], model: Model) -> dict[str, Array]:
+    """The same of fates; the utility is a lower bound where patterns are predicted and not counted."""
+    n_fates, contexts = model.readout.n_fates, model.contexts
+    if contexts is None:
+        return hard_scores(fates, model.geometry, n_fates)
+    utility = hard_value(EnsembleUtility(), fates, n_fates, contexts)
+    return {"utility": utility, "alternation": alternation_of(fates, model.geometry, n_fates)}
 
 
 def loss_and_scores(params: Any, model: Model, key: Array) -> tuple[Array, dict[str, Array]]:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 from lateral.checks import check_choice
 from lateral.numerics import binary_entropy, entropy
 from lateral.patterns import PatternClasses, each_its_own, fate_entropy, group_sizes
+from lateral.prediction import Contexts, predicted_s_rep
 from lateral.readout import Readout
 
 __all__ = [
@@ -39,7 +40,7 @@ class Ensemble(NamedTuple):
 
     Attributes:
         fates: of all replicates, hard or soft.
-        s_rep: entropy of whole patterns in bits per cell.
+        s_rep: entropy of whole patterns in bits per cell, or an upper bound of it where they cannot be counted.
         weights: of the replicates, by which the influence is a derivative; None for 1 each.
         swapped: whether each tissue stands for itself and for the same with fates 0 and 1 swapped.
         n_fates: number of fates K. Of two, `fates` are in [0, 1]; of more, whole numbers from 0 to K - 1.
@@ -130,13 +131,20 @@ def relaxed_value(objective: Any, states: Float[Array, "replicate cell"], readou
     return objective_of(objective)(Ensemble(fates, relaxation.s_rep(fates, readout)))
 
 
-def hard_value(objective: Any, fates: Float[Array, "replicate cell"], n_fates: int = 2) -> Float[Array, ""]:
+def hard_value(
+    objective: Any, fates: Float[Array, "replicate cell"], n_fates: int = 2, contexts: Contexts | None = None
+) -> Float[Array, ""]:
     """Value of exact fates; NaN where one of them is, whatever the objective makes of it."""
-    return jnp.where(jnp.all(jnp.isfinite(fates)), influence(objective, fates, n_fates=n_fates)[0], jnp.nan)
+    value, _ = influence(objective, fates, n_fates=n_fates, contexts=contexts)
+    return jnp.where(jnp.all(jnp.isfinite(fates)), value, jnp.nan)
 
 
 def influence(
-    objective: Any, fates: Float[Array, "replicate cell"], classes: PatternClasses | None = None, n_fates: int = 2
+    objective: Any,
+    fates: Float[Array, "replicate cell"],
+    classes: PatternClasses | None = None,
+    n_fates: int = 2,
+    contexts: Contexts | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, " replicate"]]:
     """Value of exact fates, and the change of it for each replicate by which its share of the ensemble grows.
 
@@ -145,16 +153,24 @@ def influence(
 
     With `classes`, P is that of a class shared out equally among its patterns: value and influence are those of the
     ensemble that holds every replicate in all the images of its class, which scatters and is biased less.
+
+    With `contexts`, no pattern is counted: S_rep is the upper bound that `lateral.prediction` finds from them, and the
+    value therefore a lower bound.
     """
     n_replicates, n_cells = fates.shape
-    classes = each_its_own(fates, n_fates) if classes is None else classes
-    counts = group_sizes(classes.number, fates.dtype)
-    log_frequency = jnp.log2(counts / n_replicates / classes.n_patterns) / n_cells
+    swapped: Any = False
+    if contexts is None:
+        classes = each_its_own(fates, n_fates) if classes is None else classes
+        counts, swapped = group_sizes(classes.number, fates.dtype), classes.swapped
+        log_frequency = jnp.log2(counts / n_replicates / classes.n_patterns) / n_cells
 
     def value(weights):
-        # What is left out by holding log P fixed is the constant: sum_q of one's own class w_q / P_q / ln 2.
-        s_rep = -jnp.sum(weights * log_frequency) / n_replicates
-        return objective_of(objective)(Ensemble(fates, s_rep, weights, classes.swapped, n_fates))
+        if contexts is None:
+            # What is left out by holding log P fixed is the constant: sum_q of one's own class w_q / P_q / ln 2.
+            s_rep = -jnp.sum(weights * log_frequency) / n_replicates
+        else:
+            s_rep = predicted_s_rep(fates, contexts, weights, n_fates)
+        return objective_of(objective)(Ensemble(fates, s_rep, weights, swapped, n_fates))
 
     of_all, of_each = jax.value_and_grad(value)(jnp.ones(n_replicates, fates.dtype))
     return of_all, n_replicates * of_each

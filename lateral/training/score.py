@@ -17,14 +17,13 @@ from jaxtyping import Array
 from lateral.checks import is_traced, working_range
 from lateral.engine import engine_of
 from lateral.fields import number, settings, size
-from lateral.model import Model
+from lateral.model import Model, objective_of_fates, scores_of_fates
 from lateral.network import N_KNOTS, RegulatoryFunction, Table, tabulate
-from lateral.objective import hard_value, influence, objective_of
+from lateral.objective import influence, objective_of
 from lateral.patterns import each_its_own, group_sizes, pattern_classes
 from lateral.static import as_floats
-from lateral.utility import hard_scores
 
-__all__ = ["Score", "critic_classes", "equal_stretches", "fates_are_alike", "require_noise", "table_of"]
+__all__ = ["Score", "critic_classes", "equal_stretches", "fates_are_alike", "require_noise", "returns_of", "table_of"]
 
 
 def require_noise(estimator: Any, lowest: Any) -> None:
@@ -90,12 +89,11 @@ class Score:
 
         end, groups = jax.lax.scan(chunk, start, jnp.arange(n_chunks, dtype=jnp.uint32))
         final = fates(end)
-        _, returns = influence(model.objective, final, classes_of(final))
+        returns = returns_of(final, table, model)
         advantages = self._advantages(groups, returns) / model.n_replicates
         of_table = engine.accumulate_score(table, start, tissue, rounds, advantages)
         (gradient,) = pull_back(jax.tree.map(jnp.negative, of_table))
-        loss = -hard_value(model.objective, final)
-        return gradient, {"loss": loss} | hard_scores(final, model.geometry)
+        return gradient, {"loss": -objective_of_fates(final, model)} | scores_of_fates(final, model)
 
     def _advantages(self, groups, returns):
         """`(chunk, replicate)`; groups number the classes of patterns at the start of each chunk."""
@@ -148,3 +146,10 @@ def critic_classes(table: Table, model: Model) -> Callable:
     if getattr(objective, "symmetric", False):
         return lambda fates: pattern_classes(fates, model.geometry, swap)
     return each_its_own
+
+
+def returns_of(fates: Array, table: Table, model: Model) -> Array:
+    """The influence of each replicate on the objective: what a critic learns to expect."""
+    contexts = model.contexts
+    classes = critic_classes(table, model)(fates) if contexts is None else None
+    return influence(model.objective, fates, classes, contexts=contexts)[1]

@@ -16,11 +16,9 @@ from jaxtyping import Array, Float
 from lateral.engine import engine_of
 from lateral.fields import number, settings, size
 from lateral.geometry import Geometry
-from lateral.model import Model
-from lateral.objective import hard_value, influence
+from lateral.model import Model, objective_of_fates, scores_of_fates
 from lateral.static import as_floats
-from lateral.training.score import critic_classes, equal_stretches, table_of
-from lateral.utility import hard_scores
+from lateral.training.score import equal_stretches, returns_of, table_of
 
 __all__ = ["ValueGradient", "features_of", "fit_critic"]
 
@@ -72,7 +70,7 @@ class ValueGradient:
         start = engine.begin(key, tissue, rounds, model.n_replicates)
         _, (starts, ends) = jax.lax.scan(simulate, start, windows)
         final = model.readout.fates(ends[-1])
-        _, returns = influence(model.objective, final, critic_classes(table, model)(final))
+        returns = returns_of(final, table, model)
 
         def add(total, of_window):
             window, start, end = of_window
@@ -86,8 +84,8 @@ class ValueGradient:
 
         none = jax.tree.map(jnp.zeros_like, table)
         of_table, explained = jax.lax.scan(add, none, (windows, starts, ends))
-        scores = {"loss": -hard_value(model.objective, final), "critic_r2": jnp.mean(explained)}
-        return pull_back(of_table)[0], scores | hard_scores(final, model.geometry)
+        scores = {"loss": -objective_of_fates(final, model), "critic_r2": jnp.mean(explained)}
+        return pull_back(of_table)[0], scores | scores_of_fates(final, model)
 
 
 def fit_critic(
