@@ -22,7 +22,16 @@ from lateral.readout import Readout
 from lateral.tissue import Tissue
 from lateral.utility import hard_scores
 
-__all__ = ["Model", "check_model", "final_states", "hard_objective", "loss_and_scores", "objective_of_fates", "scores_of", "scores_of_fates"]
+__all__ = [
+    "Model",
+    "check_model",
+    "final_states",
+    "hard_objective",
+    "loss_and_scores",
+    "objective_of_fates",
+    "scores_of",
+    "scores_of_fates",
+]
 
 
 @settings

@@ -13,6 +13,7 @@ what the level before says, and half a tissue in all fates alike, so that no fat
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -24,7 +25,7 @@ __all__ = ["MAX_COUNTED", "Contexts", "known_contexts", "predicted_s_rep"]
 
 MAX_COUNTED = 12  # cells
 MOST_EARLIER, MOST_CASES = 4, 16  # earlier cells, and cases of their fates
-FOLDS = 16
+FOLDS = 8
 WEIGHT = 2.0  # of the level before, in cells
 WEIGHT_OF_OTHERS = 16.0  # of all cells that are alike, in tissues
 
@@ -76,20 +77,20 @@ def predicted_s_rep(
     q = jnp.full((n_cells, n_replicates), 1.0 / n_fates, fates.dtype)
     for level, groups in enumerate(contexts.alike):
         n_codes = min(n_fates**level, n_longest)
-        of_cells = jnp.sum(others.reshape(FOLDS, n_cells, n_codes, -1, n_fates), axis=3)
-        together = jnp.zeros((FOLDS, groups.max() + 1, n_codes, n_fates), fates.dtype).at[:, groups].add(of_cells)
-        found = together[fold, groups[:, None], codes // (n_longest // n_codes)]  # (cell, replicate, fate)
+        found = jnp.sum(others.reshape(FOLDS, n_cells, n_codes, -1, n_fates), axis=3)
+        if level <= contexts.earlier.shape[1]:  # the last level is the cell alone
+            belongs = jnp.asarray(groups == np.arange(groups.max() + 1)[:, None], fates.dtype)
+            found = jnp.einsum("gi,ficz->fgcz", belongs, found, precision=jax.lax.Precision.HIGHEST)
+        found = found[fold, groups[:, None], codes // (n_longest // n_codes)]  # (cell, replicate, fate)
         seen = jnp.take_along_axis(found, digits[:, :, None], axis=2)[:, :, 0]
-        weight = WEIGHT if level < len(contexts.alike) - 1 else WEIGHT_OF_OTHERS
+        weight = WEIGHT if level <= contexts.earlier.shape[1] else WEIGHT_OF_OTHERS
         q = (seen + weight * q) / (jnp.sum(found, axis=2) + weight)
     chance = 0.5 / n_replicates
     bits = -jnp.sum(jnp.log2((1.0 - chance) * q + chance / n_fates), axis=0)
     return jnp.sum(weights * bits) / (n_replicates * n_cells)
 
 
-def _codes(
-    digits: Int[Array, "cell replicate"], contexts: Contexts, n_fates: int
-) -> Int[Array, "cell replicate"]:
+def _codes(digits: Int[Array, "cell replicate"], contexts: Contexts, n_fates: int) -> Int[Array, "cell replicate"]:
     """The fates of the earlier cells as one number, the nearest first; a cell that is not there has fate 0."""
     known = jnp.where(contexts.there[:, :, None], digits[contexts.earlier], 0)
     places = n_fates ** np.arange(contexts.earlier.shape[1], dtype=np.int32)[::-1]
