@@ -283,7 +283,8 @@ def _key(seed: int) -> jax.Array:
 
 
 def _numbers(result: Evaluation, names) -> dict:
-    return {name: round(getattr(result, name), 6) for name in names}
+    numbers = {name: round(getattr(result, name), 6) for name in names}
+    return numbers | ({"lower_bound": True} if result.lower_bound else {})
 
 
 def _finite(result: Any) -> Any:

@@ -12,14 +12,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from lateral.bounds import FEWEST, bound_utility
 from lateral.checks import check_callable, check_key
 from lateral.fields import documented, setting_names
 from lateral.model import Model, check_model, final_states, hard_objective
 from lateral.network import RegulatoryFunction
-from lateral.utility import UndersampledWarning, estimate_of_fates
+from lateral.utility import UndersampledWarning, UtilityEstimate, estimate_of_fates
 
 __all__ = [
     "FINE_KNOTS",
@@ -48,7 +51,8 @@ class Evaluation(NamedTuple):
     """Utility of a rule on fresh replicates; entropies and information in bits per cell.
 
     Attributes:
-        utility: hard utility, plug-in estimate.
+        utility: hard utility, plug-in estimate; of more than 12 cells whose patterns are too many to count the lower
+            bound of `lateral.bound_utility`, and everything below belongs to that.
         utility_se: its standard error over replicates.
         utility_corrected: with the bias of the plug-in estimate removed.
         s_pat, s_rep: entropy of one fate, and of whole patterns per cell.
@@ -57,7 +61,9 @@ class Evaluation(NamedTuple):
         utility_refined: `utility` at a quarter of the time step, on the same replicates and Brownian paths.
         utility_refined_se: its standard error.
         n_replicates, n_patterns: replicates simulated and distinct patterns among them.
-        undersampled: more than a tenth of the replicates show a pattern of their own; U is an upper bound.
+        undersampled: more than a tenth of the replicates show a pattern of their own, and U is an upper bound; or
+            more replicates would raise the lower bound.
+        lower_bound: whether `utility`, `utility_refined` and what is made of them are lower bounds.
     """
 
     utility: float
@@ -73,6 +79,7 @@ class Evaluation(NamedTuple):
     n_replicates: int
     n_patterns: int
     undersampled: bool
+    lower_bound: bool
 
 
 @documented(Model, replaces=("network", "n_replicates"))
@@ -91,7 +98,8 @@ def evaluate(
 
     Warns:
         TimeStepWarning: if the utility changes by more than 0.02 at a quarter of the time step.
-        UndersampledWarning: if there are more than n_replicates / 10 distinct patterns.
+        UndersampledWarning: if there are more than n_replicates / 10 distinct patterns; where U is bounded from below,
+            if more replicates would raise the bound.
     """
     check_callable("f", f)
     check_key(key)
@@ -101,25 +109,52 @@ def evaluate(
     # How the training relaxed the fates plays no part, and must not limit the number of cells here.
     own = {"n_knots": FINE_KNOTS} | settings | {"relaxation": "kernel", "n_replicates": n_replicates}
     model = model.changed(**own)
-    coarse, fine = fresh_estimates(f, model, key)
+    (coarse, fine), bounded = _estimates(f, model, key)
     result = Evaluation(
         **{name: value.item() for name, value in coarse._asdict().items()},
         utility_refined=fine.utility.item(),
         utility_refined_se=fine.utility_se.item(),
         n_replicates=model.n_replicates,
+        lower_bound=bounded,
     )
     warn_of_time_step(result.utility, result.utility_refined, model.dt, stacklevel=3)
     if result.undersampled:
         message = f"{result.n_patterns} distinct patterns in {n_replicates} replicates: U is only an upper bound"
+        if bounded:
+            message = f"{n_replicates} replicates are few for {model.n_cells} cells: more would raise the bound of U"
         warnings.warn(message, UndersampledWarning, stacklevel=2)
     return result
 
 
 def fresh_estimates(f: Callable, model: Model, key: Array) -> tuple:
-    """The estimated utility at the time step, and at a quarter of it on the same replicates and Brownian paths."""
-    return tuple(
-        estimate_of_fates(model.readout.fates(states), model.geometry, model.readout.n_fates)
-        for states in (final_states(f, model, key, refine=refine) for refine in (1, 4))
+    """The estimated utility at the time step, and at a quarter of it on the same replicates and Brownian paths.
+
+    Both are lower bounds where patterns are predicted in training and too many to count.
+    """
+    return _estimates(f, model, key)[0]
+
+
+def _estimates(f: Callable, model: Model, key: Array) -> tuple[tuple[UtilityEstimate, ...], bool]:
+    """The same, and whether they are lower bounds."""
+    ensembles = [model.readout.fates(final_states(f, model, key, refine=refine)) for refine in (1, 4)]
+    estimates = tuple(estimate_of_fates(fates, model.geometry, model.readout.n_fates) for fates in ensembles)
+    uncounted = any(bool(estimate.undersampled) and bool(jnp.isfinite(estimate.utility)) for estimate in estimates)
+    if model.contexts is None or model.n_replicates < FEWEST or not uncounted:
+        return estimates, False
+    return tuple(_bounded(*of, model) for of in zip(ensembles, estimates, strict=True)), True
+
+
+def _bounded(fates: Array, estimate: UtilityEstimate, model: Model) -> UtilityEstimate:
+    bound = bound_utility(fates, model.geometry, n_fates=model.readout.n_fates)
+    utility, se, s_pat, s_rep = map(np.float64, (bound.utility, bound.utility_se, bound.s_pat, bound.s_rep))
+    return estimate._replace(
+        utility=utility,
+        utility_corrected=utility,
+        utility_se=se,
+        s_pat=s_pat,
+        s_rep=s_rep,
+        correlational_information=utility - np.float64(estimate.positional_information),
+        undersampled=np.bool_(bound.undersampled),
     )
 
 

@@ -105,6 +105,7 @@ class Run:
         else:
             names = ("utility", "utility_se", "alternation")
             found = ", ".join(f"{name} {self.evaluation[name]:.3g}" for name in names if name in self.evaluation)
+            found += ", utility a lower bound" if self.evaluation.get("lower_bound") else ""
         return (
             f"Run by {self.method!r}{seed}, {n_steps} epochs or generations{unfinished}\n"
             f"  rule       run.regulatory_function: {self.regulatory_function!r}\n"

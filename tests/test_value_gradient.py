@@ -13,8 +13,8 @@ from lateral.engine import ENGINES
 from lateral.geometry import Pinned, Ring, Row
 from lateral.network import RegulatoryFunction, tabulate
 from lateral.objective import influence
+from lateral.training.critic import features_of, fit_critic
 from lateral.training.score import critic_classes
-from lateral.training.value_gradient import features_of, fit_critic
 
 RIDGE = 1e-3
 MODEL = Model(

@@ -22,8 +22,19 @@ from lateral.network import N_KNOTS, RegulatoryFunction, Table, tabulate
 from lateral.objective import influence, objective_of
 from lateral.patterns import each_its_own, group_sizes, pattern_classes
 from lateral.static import as_floats
+from lateral.training.critic import expected_by_others, features_of
 
-__all__ = ["Score", "critic_classes", "equal_stretches", "fates_are_alike", "require_noise", "returns_of", "table_of"]
+__all__ = [
+    "Score",
+    "critic_classes",
+    "critic_of",
+    "equal_stretches",
+    "expected_in_class",
+    "fates_are_alike",
+    "require_noise",
+    "returns_of",
+    "table_of",
+]
 
 
 def require_noise(estimator: Any, lowest: Any) -> None:
@@ -50,6 +61,9 @@ class Score:
     these symmetries (`patterns.pattern_classes`), which leaves fewer patterns to know. A is the generalised advantage
     (Schulman et al. 2016): the sum of the changes of value from then on, with one more factor of `decay` for each
     stretch further on. A is 0 once the pattern no longer changes, so that late noise drops out by itself.
+
+    In tissues of too many cells to count patterns, the critic is the regression of `ValueGradient` on features of the
+    states, and each half of the replicates is valued by the critic of the other half.
 
     `decay=1` is unbiased up to O(patterns / R), since the value of the others does not depend on a replicate's own
     noise. Below 1 the noise of a stretch is credited with what happens soon, which is far less noisy, and biased as the
@@ -78,34 +92,23 @@ class Score:
         tissue = as_floats(model.tissue)
         engine, rounds, chunk_steps = engine_of(model.numerics), model.rounds, tissue.n_steps // n_chunks
         start = engine.begin(key, tissue, rounds, model.n_replicates)
-        classes_of = critic_classes(table, model)
-
-        def fates(now):
-            return model.readout.fates(engine.states(now, model.n_replicates))
+        seen, expected = critic_of(table, model)
 
         def chunk(now, number):
             later = engine.advance(table, now, tissue, rounds, number * jnp.uint32(chunk_steps), chunk_steps)
-            return later, classes_of(fates(now)).number
+            return later, seen(engine.states(now, model.n_replicates))
 
-        end, groups = jax.lax.scan(chunk, start, jnp.arange(n_chunks, dtype=jnp.uint32))
-        final = fates(end)
+        end, at_starts = jax.lax.scan(chunk, start, jnp.arange(n_chunks, dtype=jnp.uint32))
+        final = model.readout.fates(engine.states(end, model.n_replicates))
         returns = returns_of(final, table, model)
-        advantages = self._advantages(groups, returns) / model.n_replicates
+        values = jax.vmap(expected, in_axes=(0, None))(at_starts, returns)
+        advantages = self._advantages(values, returns) / model.n_replicates
         of_table = engine.accumulate_score(table, start, tissue, rounds, advantages)
         (gradient,) = pull_back(jax.tree.map(jnp.negative, of_table))
         return gradient, {"loss": -objective_of_fates(final, model)} | scores_of_fates(final, model)
 
-    def _advantages(self, groups, returns):
-        """`(chunk, replicate)`; groups number the classes of patterns at the start of each chunk."""
-        n_replicates = returns.shape[0]
-        of_all_others = (jnp.sum(returns) - returns) / max(n_replicates - 1, 1)
-
-        def expected(group):
-            size = group_sizes(group, returns.dtype)
-            total = jnp.zeros_like(returns).at[group].add(returns)[group]
-            return jnp.where(size > 1.0, (total - returns) / jnp.maximum(size - 1.0, 1.0), of_all_others)
-
-        values = jax.vmap(expected)(groups)
+    def _advantages(self, values, returns):
+        """`(chunk, replicate)`, from what is expected at the start of each chunk."""
         changes = jnp.concatenate([values[1:], returns[None]]) - values
 
         def add(later, change):
@@ -137,6 +140,25 @@ def fates_are_alike(table: Table, model: Model) -> Array:
     centred = (jnp.abs(sum(tissue.start) - 1.0) < 1e-6) & (jnp.asarray(model.threshold) == 0.5)
     off, on = (tissue.geometry.mean(jnp.full((tissue.n_cells, 1), state)) for state in (0.0, 1.0))
     return odd & centred & jnp.all(jnp.abs(off + on - 1.0) < 1e-6)
+
+
+def critic_of(table: Table, model: Model) -> tuple[Callable, Callable]:
+    """What the critic sees of states, and what it then expects, given the returns of all replicates.
+
+    Where patterns are counted it knows them by their classes, otherwise by features of the states.
+    """
+    if model.contexts is not None:
+        return lambda states: features_of(states, model.geometry), expected_by_others
+    classes_of = critic_classes(table, model)
+    return lambda states: classes_of(model.readout.fates(states)).number, expected_in_class
+
+
+def expected_in_class(group: Array, returns: Array) -> Array:
+    """The mean return of the other replicates with a pattern of the same class; of all others where there is none."""
+    of_all_others = (jnp.sum(returns) - returns) / max(returns.shape[0] - 1, 1)
+    size = group_sizes(group, returns.dtype)
+    total = jnp.zeros_like(returns).at[group].add(returns)[group]
+    return jnp.where(size > 1.0, (total - returns) / jnp.maximum(size - 1.0, 1.0), of_all_others)
 
 
 def critic_classes(table: Table, model: Model) -> Callable:
