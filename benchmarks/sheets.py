@@ -27,8 +27,16 @@ TISSUES = {
     "row": ("row of 64", lateral.Row(64), True),
 }
 RULES = {"tanh": lateral.TanhInhibition(), "dead band": lateral.DeadBand()}
-SETTINGS = {"draw_from": "steps", "n_candidates": 2048, "n_restarts": 1, "n_exploration": 0, "n_fresh": 1000,
-            "gradient": lateral.ValueGradient(), "learning_rate": 0.2}  # fmt: skip
+SETTINGS = {
+    "draw_from": "steps",
+    "n_candidates": 2048,
+    "n_restarts": 1,
+    "n_exploration": 0,
+    "gradient": lateral.ValueGradient(),
+    "learning_rate": 0.2,
+    "check_every": 25,
+    "n_fresh": 1000,
+}
 
 
 def model_of(geometry, odd: bool) -> lateral.Model:
@@ -36,7 +44,7 @@ def model_of(geometry, odd: bool) -> lateral.Model:
 
 
 def trained(model: lateral.Model, seed: int, n_epochs: int) -> lateral.RegulatoryFunction:
-    run = lateral.train_restarts(model, key=jax.random.key(seed), n_epochs=n_epochs, check_every=n_epochs, **SETTINGS)
+    run = lateral.train_restarts(model, key=jax.random.key(seed), n_epochs=n_epochs, **SETTINGS)
     return run.regulatory_function
 
 
@@ -53,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tissues", nargs="+", choices=TISSUES, default=list(TISSUES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=250)
+    parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--replicates", type=int, default=4000, help="fresh tissues of each evaluation")
     parser.add_argument("--quick", action="store_true", help="one seed, ten epochs and 500 fresh tissues")
     options = parser.parse_args()

@@ -13,7 +13,6 @@ what the level before says, and half a tissue in all fates alike, so that no fat
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -80,7 +79,7 @@ def predicted_s_rep(
         found = jnp.sum(others.reshape(FOLDS, n_cells, n_codes, -1, n_fates), axis=3)
         if level <= contexts.earlier.shape[1]:  # the last level is the cell alone
             belongs = jnp.asarray(groups == np.arange(groups.max() + 1)[:, None], fates.dtype)
-            found = jnp.einsum("gi,ficz->fgcz", belongs, found, precision=jax.lax.Precision.HIGHEST)
+            found = jnp.sum(belongs[None, :, :, None, None] * found[:, None], axis=2)
         found = found[fold, groups[:, None], codes // (n_longest // n_codes)]  # (cell, replicate, fate)
         seen = jnp.take_along_axis(found, digits[:, :, None], axis=2)[:, :, 0]
         weight = WEIGHT if level <= contexts.earlier.shape[1] else WEIGHT_OF_OTHERS
