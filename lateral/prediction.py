@@ -13,6 +13,7 @@ what the level before says, and half a tissue in all fates alike, so that no fat
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -36,11 +37,13 @@ class Contexts(NamedTuple):
         earlier: earlier cells, the nearest first.
         there: which of them there are; the first cells have fewer.
         alike: for each level the number of the group of cells that are predicted alike.
+        bins: for each level, of each cell and all fates that its earlier cells may have, where it is counted.
     """
 
     earlier: Int[np.ndarray, "cell slot"]
     there: Bool[np.ndarray, "cell slot"]
     alike: tuple[Int[np.ndarray, " cell"], ...]
+    bins: Int[np.ndarray, "level cell code"]
 
 
 def known_contexts(geometry: Geometry, n_fates: int = 2) -> Contexts:
@@ -55,7 +58,11 @@ def known_contexts(geometry: Geometry, n_fates: int = 2) -> Contexts:
         kinds[cell] = (n_neighbours[cell], *distances)
     levels = [[kind[: level + 1] for kind in kinds] for level in range(size + 1)]
     groups = [[sorted(set(level)).index(kind) for kind in level] for level in levels]
-    return Contexts(earlier, there, (*map(np.array, groups), cells))
+    alike, n_codes = (*map(np.array, groups), cells), n_fates**size
+    codes = np.arange(n_codes)
+    prefixes = [codes // n_fates ** (size - min(level, size)) for level in range(len(alike))]
+    bins = [group[:, None] * n_codes + prefix for group, prefix in zip(alike, prefixes, strict=True)]
+    return Contexts(earlier, there, alike, np.array(bins, np.int32))
 
 
 def predicted_s_rep(
@@ -69,21 +76,23 @@ def predicted_s_rep(
     digits = fates.T.astype(jnp.int32)
     codes = _codes(digits, contexts, n_fates)
     fold, cells = (jnp.arange(n_replicates) % FOLDS)[None], jnp.arange(n_cells)[:, None]
-    n_longest = n_fates ** contexts.earlier.shape[1]
-    counts = jnp.zeros((FOLDS, n_cells, n_longest, n_fates), fates.dtype)
+    n_codes = n_fates ** contexts.earlier.shape[1]
+    counts = jnp.zeros((FOLDS, n_cells, n_codes, n_fates), fates.dtype)
     counts = counts.at[fold, cells, codes, digits].add(weights[None])
     others = jnp.sum(counts, axis=0, keepdims=True) - counts
-    q = jnp.full((n_cells, n_replicates), 1.0 / n_fates, fates.dtype)
-    for level, groups in enumerate(contexts.alike):
-        n_codes = min(n_fates**level, n_longest)
-        found = jnp.sum(others.reshape(FOLDS, n_cells, n_codes, -1, n_fates), axis=3)
-        if level <= contexts.earlier.shape[1]:  # the last level is the cell alone
-            belongs = jnp.asarray(groups == np.arange(groups.max() + 1)[:, None], fates.dtype)
-            found = jnp.sum(belongs[None, :, :, None, None] * found[:, None], axis=2)
-        found = found[fold, groups[:, None], codes // (n_longest // n_codes)]  # (cell, replicate, fate)
+
+    def level(q, of_level):
+        bins, weight = of_level
+        together = jnp.zeros((FOLDS, n_cells * n_codes, n_fates), fates.dtype).at[:, bins].add(others)
+        found = together[fold, bins[cells, codes]]  # (cell, replicate, fate)
         seen = jnp.take_along_axis(found, digits[:, :, None], axis=2)[:, :, 0]
-        weight = WEIGHT if level <= contexts.earlier.shape[1] else WEIGHT_OF_OTHERS
-        q = (seen + weight * q) / (jnp.sum(found, axis=2) + weight)
+        return (seen + weight * q) / (jnp.sum(found, axis=2) + weight), None
+
+    # A loop over the levels, which is compiled once, and fast.
+    level_weights = np.full(len(contexts.bins), WEIGHT)
+    level_weights[-1] = WEIGHT_OF_OTHERS
+    chances = jnp.full((n_cells, n_replicates), 1.0 / n_fates, fates.dtype)
+    q, _ = jax.lax.scan(level, chances, (jnp.asarray(contexts.bins), jnp.asarray(level_weights, fates.dtype)))
     chance = 0.5 / n_replicates
     bits = -jnp.sum(jnp.log2((1.0 - chance) * q + chance / n_fates), axis=0)
     return jnp.sum(weights * bits) / (n_replicates * n_cells)
