@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from lateral.contexts import contexts_and_distances
 from lateral.geometry import Geometry
 
-__all__ = ["MAX_COUNTED", "Contexts", "known_contexts", "predicted_s_rep"]
+__all__ = ["FOLDS", "MAX_COUNTED", "WEIGHT", "WEIGHT_OF_OTHERS", "Contexts", "known_contexts", "predicted_s_rep"]
 
 MAX_COUNTED = 12  # cells
 MOST_EARLIER, MOST_CASES = 4, 16  # earlier cells, and cases of their fates

@@ -68,7 +68,7 @@ def test_refinement_is_on_the_same_replicates(small):
 
 
 def test_results_are_plain_numbers(small):
-    kinds = {"n_replicates": int, "n_patterns": int, "undersampled": bool}
+    kinds = {"n_replicates": int, "n_patterns": int, "undersampled": bool, "lower_bound": bool}
     for name, value in small._asdict().items():
         assert type(value) is kinds.get(name, float), name
 
