@@ -17,6 +17,7 @@ NAMES = [
     "05Backpropagation",
     "06ScoreGradients",
     "07TheBestRule",
+    "08Tissues",
 ]
 GUIDE_NAMES = (
     "N_CELLS",
