@@ -207,7 +207,7 @@ def test_evaluation_of_many_cells_reports_a_bound_and_says_so(key):
 def test_a_sheet_is_trained_from_the_command_line(tmp_path, capsys, float32):
     out = str(tmp_path / "run.npz")
     sizes = "--n-steps 40 --dt 0.1 --n-replicates 32 --n-candidates 32 --n-restarts 1 --n-epochs 4 --n-fresh 64"
-    assert main(["train", "backprop", "--geometry", "square:4x4", *sizes.split(), "--out", out, "--quiet"]) == 0
+    assert main(["train", "backprop", "--geometry", "hexagonal:6x6", *sizes.split(), "--out", out, "--quiet"]) == 0
     line = json.loads(capsys.readouterr().out)
     assert line["lower_bound"] is True and -0.1 < line["utility"] < 1.0
     run = lateral.load_run(out)
