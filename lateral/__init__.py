@@ -51,6 +51,7 @@ from lateral.training.checkpoint import Checkpoint
 from lateral.training.driver import TrainingDiverged, train
 from lateral.training.estimators import Combination, FiniteDifferences, Pathwise, Score
 from lateral.training.fit import fit_network
+from lateral.training.islands import train_islands
 from lateral.training.restarts import train_restarts
 from lateral.training.schedule import NOISE_CURRICULA
 from lateral.training.session import TrainingSession
@@ -142,6 +143,7 @@ __all__ = [
     "train",
     "train_backprop",
     "train_evolution",
+    "train_islands",
     "train_restarts",
     "train_step",
     "utility_intervals",

@@ -15,7 +15,7 @@ sees new noise: parents are scored afresh, so that a lucky score does not surviv
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -24,8 +24,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from lateral.checks import check_key, check_kind
-from lateral.fields import documented, number, recorded, settings, size, sort_settings
+from lateral.checks import check_key, check_kind, check_size
+from lateral.fields import documented, number, recorded, settings, size, sort_settings, value
 from lateral.model import Model, check_model, final_states, objective_of_fates, scores_of_fates
 from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.numerics import worst_if_not_finite
@@ -36,7 +36,22 @@ from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.driver import Training, TrainingDiverged, advance_to
 from lateral.training.watch import Watch
 
-__all__ = ["EvolutionPlan", "EvolutionState", "EvolutionStrategy", "population_fitness", "train_evolution"]
+__all__ = [
+    "EvolutionPlan",
+    "EvolutionState",
+    "EvolutionStrategy",
+    "best_parent",
+    "check_divisors",
+    "population_fitness",
+    "train_evolution",
+]
+
+
+def check_divisors(name: str, divisors) -> tuple[int, ...]:
+    """Whole numbers >= 1, one at least."""
+    if not isinstance(divisors, tuple | list) or not divisors:
+        raise ValueError(f"{name} must be a tuple of whole numbers, such as (1, 4), got {divisors!r}")
+    return tuple(check_size(f"{name}[{i}]", divisor) for i, divisor in enumerate(divisors))
 
 
 class EvolutionState(NamedTuple):
@@ -60,6 +75,9 @@ class EvolutionStrategy:
     population_size: int = size(20, "networks scored in each generation, parents included", minimum=2)
     n_parents: int = size(5, "best networks that survive and are mutated, fewer than the population")
     mutation_strength: ArrayLike = number(0.1, "standard deviation of the mutation of each parameter", above=0.0)
+    dt_divisors: tuple[int, ...] = value(
+        (1,), "each rule counts by its worst objective at the time step divided by these", check_divisors, static=True
+    )
 
     method = "evolution"
     unit = "generation"
@@ -106,12 +124,15 @@ class EvolutionStrategy:
         """One generation on fresh noise. It records the objectives, and U and alternation of the best network.
 
         A network whose objective is not finite comes last and does not count in the mean. If no objective is finite,
-        the record is not finite either.
+        the record is not finite either. U and alternation are those at the last of `dt_divisors`.
         """
         ask_key, score_key = jax.random.split(key)
         population = self.ask(state, ask_key)
-        fates = jax.vmap(lambda params: _fates(params, model, score_key))(population)
-        objective = jax.vmap(partial(objective_of_fates, model=model))(fates)
+        objectives = []
+        for divisor in self.dt_divisors:
+            fates = jax.vmap(lambda params, divisor=divisor: _fates(params, model, score_key, divisor))(population)
+            objectives.append(jax.vmap(partial(objective_of_fates, model=model))(fates))
+        objective = reduce(jnp.minimum, objectives)  # NaN where one of them is
         state = self.tell(state, population, objective)
         best = jnp.argmax(state.fitness)
         record = {"objective": objective[best], "mean_objective": jnp.mean(objective, where=jnp.isfinite(objective))}
@@ -123,7 +144,7 @@ class EvolutionStrategy:
 
     def work(self, model: Model) -> int:
         """Cell updates of one generation."""
-        return self.population_size * model.cell_updates
+        return self.population_size * sum(self.dt_divisors) * model.cell_updates
 
     def _first(self, population):
         unscored = jnp.full(self.population_size, jnp.finfo(jnp.result_type(float)).min)
@@ -191,7 +212,8 @@ def train_evolution(
     Returns:
         A `Run` whose history holds, for each generation, the `objective` of the best network and the
         `mean_objective` of all, and `utility` and `alternation` of the best; all at `model.n_replicates`, hence biased
-        upward.
+        upward. `run.settings["final_objective"]` is that of the network returned, on `n_final` replicates; as the
+        best of several it is a little too high.
 
     Raises:
         TrainingDiverged: when no network of a generation, or none of the last parents, has a finite objective; its
@@ -211,22 +233,27 @@ def train_evolution(
         if watch.finished is not None:
             return watch.finished
         advance_to(training, plan.n_generations, watch=watch, chunk_size=plan.chunk_size)
-        return watch.finish(_best_parent(training, plan, final_key))
+        return watch.finish(best_parent(training, plan, final_key))
 
 
-def _best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
+def best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
     """The best of the last parents, all scored once more, with the history of them all."""
     if not training.finite:
         raise _nothing_finite(f"network of generation {training.n_done + 1}", training, plan)
     state, strategy = training.state, training.algorithm
     parents = jax.tree.map(lambda x: x[jnp.argsort(-state.fitness)[: strategy.n_parents]], state.population)
     final = training.model.changed(n_replicates=plan.n_final)
-    scores, _ = population_fitness(parents, final, key)
+    scores = reduce(jnp.minimum, [_population_fitness(parents, final, key, n)[0] for n in strategy.dt_divisors])
     if not jnp.isfinite(scores).any():
         raise _nothing_finite("parent of the last generation", training, plan)
-    work = training.n_done * strategy.work(training.model) + strategy.n_parents * final.cell_updates
-    best = jax.tree.map(lambda x: x[jnp.argmax(worst_if_not_finite(scores))], parents)
-    return training.run(recorded(plan) | {"cell_updates": work}, params=best)
+    work = (
+        training.n_done * strategy.work(training.model)
+        + strategy.n_parents * sum(strategy.dt_divisors) * final.cell_updates
+    )
+    scores = worst_if_not_finite(scores)
+    best = jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
+    kept = recorded(plan) | {"cell_updates": work, "final_objective": float(jnp.max(scores))}
+    return training.run(kept, params=best)
 
 
 def _nothing_finite(what: str, training: Training, plan: EvolutionPlan) -> TrainingDiverged:
@@ -237,14 +264,14 @@ def _nothing_finite(what: str, training: Training, plan: EvolutionPlan) -> Train
     return TrainingDiverged(message, training.run(recorded(plan)), training.n_done)
 
 
-def _fates(params, model, key):
-    return model.readout.fates(final_states(RegulatoryFunction(model.network, params), model, key))
+def _fates(params, model, key, refine: int = 1):
+    return model.readout.fates(final_states(RegulatoryFunction(model.network, params), model, key, refine=refine))
 
 
-@jax.jit
-def _population_fitness(population, model, key):
+@partial(jax.jit, static_argnames="refine")
+def _population_fitness(population, model, key, refine=1):
     def score(params):
-        fates = _fates(params, model, key)
+        fates = _fates(params, model, key, refine)
         return objective_of_fates(fates, model), alternation_of(fates, model.geometry, model.readout.n_fates)
 
     return jax.vmap(score)(population)

@@ -13,7 +13,9 @@ from lateral.fields import setting_names, sort_settings
 from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork
 from lateral.readout import exact_relaxation
+from lateral.step_network import StepNetwork
 from lateral.training.descent import GradientDescent
+from lateral.training.islands import Islands, train_islands
 from lateral.training.restarts import Restarts, train_restarts
 from lateral.training.schedule import Plan
 from lateral.training.value_gradient import ValueGradient
@@ -31,11 +33,11 @@ __all__ = [
 MAX_RATE = 5.0
 # For each method its presets, the default first.
 METHODS: dict[str, tuple[str, ...]] = {
-    "evolution": ("recipe", "guide", "pathwise"),
+    "evolution": ("recipe", "guide", "pathwise", "any-shape"),
     "backprop": ("recipe", "pathwise", "guide"),
     "score": ("recipe", "exploration"),
 }
-PRESETS = ("recipe", "guide", "pathwise", "exploration")
+PRESETS = ("recipe", "guide", "pathwise", "exploration", "any-shape")
 # Within the tissue a consensus is worth nothing; for the ensemble the best random step rules make one.
 OF_MODEL = {
     "score": {"n_replicates": 256, "objective": "tissue"},
@@ -51,15 +53,16 @@ _SETTINGS = {
     train_evolution: (EvolutionPlan, EvolutionStrategy),
     train_backprop: (Plan, GradientDescent),
     train_restarts: (Restarts,),
+    train_islands: (Islands,),
 }
 
 
 def trainer(method: str, name: str = "recipe") -> Callable:
-    """The function that a preset is for: `train_evolution`, `train_restarts` or `train_backprop`."""
+    """The function that a preset is for: `train_evolution`, `train_islands`, `train_restarts` or `train_backprop`."""
     check_choice("preset", name, PRESETS)
     check_choice("preset", name, METHODS[check_choice("method", method, METHODS)])
     if method == "evolution":
-        return train_evolution
+        return train_islands if name == "any-shape" else train_evolution
     return train_restarts if method == "score" or name == "recipe" else train_backprop
 
 
@@ -81,10 +84,12 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     `pathwise` is the best found for the gradient through the whole simulation: scaled input, |f| up to 5, soft fates
     scored by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of
     300 steps, with a falling learning rate and clipped gradients. For evolution it is the recipe.
+    `any-shape` evolves step rules that need not be odd, for the worst objective at several time steps: such rules can
+    make one pattern only.
 
     Args:
         method: `"evolution"`, `"backprop"` or `"score"`.
-        name: `"recipe"`, `"guide"`, `"pathwise"` or `"exploration"`.
+        name: `"recipe"`, `"guide"`, `"pathwise"`, `"exploration"` or `"any-shape"`.
         **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the score trains at a
             tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of the training
             function.
@@ -109,7 +114,9 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     if unknown := changes.keys() - known:
         raise ValueError(f"{train.__name__}, which the preset {name!r} is for, has no setting {min(unknown)!r}")
     of_model = {"network": network} | of_model
-    if name == "guide" or method == "evolution":
+    if train is train_islands:
+        model, settings = Model(**{"n_replicates": 256, "objective": "tissue"} | of_model), changes
+    elif name == "guide" or method == "evolution":
         model, settings = Model(**of_model), changes
     elif train is train_restarts:
         model, settings = _relaxed(OF_MODEL[method] | of_model), _restarts(method, name, hidden_dims) | changes
@@ -133,6 +140,8 @@ def _check(train: Callable, model: Model, settings: dict[str, Any]) -> None:
 def _network(train: Callable, name: str, hidden_dims, max_rate):
     max_rate = None if max_rate == math.inf else check_number("max_rate", max_rate, above=0.0)
     layers = HIDDEN_DIMS if hidden_dims is None else hidden_dims
+    if train is train_islands and hidden_dims is None:
+        return StepNetwork(odd=False, max_rate=max_rate)
     if name == "guide":
         return MLP(layers, input_centre=0.0, input_scale=1.0, max_rate=max_rate)
     if train is train_restarts and hidden_dims is None:

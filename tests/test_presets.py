@@ -7,7 +7,17 @@ import jax
 import optax
 import pytest
 
-from lateral import MLP, Model, RBFNetwork, ValueGradient, preset, train_backprop, train_evolution, train_restarts
+from lateral import (
+    MLP,
+    Model,
+    RBFNetwork,
+    StepNetwork,
+    ValueGradient,
+    preset,
+    train_backprop,
+    train_evolution,
+    train_restarts,
+)
 from lateral.presets import FROM_STEPS, METHODS, trainer
 from lateral.training.estimators import Combination
 
@@ -30,6 +40,7 @@ def test_the_guide_is_the_document_to_the_letter(method):
         ("score", "recipe", RBFNetwork(max_rate=5.0)),
         ("score", "exploration", RBFNetwork(max_rate=5.0)),
         ("backprop", "recipe", RBFNetwork(max_rate=5.0)),
+        ("evolution", "any-shape", StepNetwork(odd=False, max_rate=5.0)),
     ],
 )
 def test_all_but_the_guide_bound_the_rate(method, name, network):

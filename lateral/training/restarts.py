@@ -27,7 +27,7 @@ among the cores of a CPU.
 
 import dataclasses
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -43,13 +43,13 @@ from lateral.model import Model, check_model
 from lateral.network import RBFNetwork, RegulatoryFunction, check_network
 from lateral.runs import Run
 from lateral.step_network import StepNetwork
-from lateral.threads import at_this_precision, n_threads
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.descent import GradientDescent, descend
 from lateral.training.driver import Training, TrainingDiverged
 from lateral.training.estimators import Score, check_estimator
 from lateral.training.fit import fit_network
 from lateral.training.halving import Drawn, best_candidates, draw_and_halve, heats
+from lateral.training.parallel import side_by_side
 from lateral.training.schedule import NOISE_CURRICULA, Plan, check_training_steps
 from lateral.training.watch import Watch
 
@@ -58,8 +58,6 @@ __all__ = ["B2", "Restarts", "train_restarts"]
 # Gradients shrink tenfold once a slope is climbed: 1,000 epochs would be too long a memory.
 B2 = 0.99
 CHUNK = 25  # epochs of a jitted call: one compilation for all
-MOMENT = 0.1  # seconds between two looks at threads that train
-PATIENCE = 1.5  # seconds that an interruption waits for their chunks to end
 
 
 def _check_family(name: str, family):
@@ -268,38 +266,14 @@ def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
 def _train_all(name, starts, keys, model, how, plan, watch) -> list[Run | TrainingDiverged]:
     """What became of each start."""
 
-    @at_this_precision
     def train(number, start, key):
         try:
             return descend(model, *how, watch, key=key, initial_params=start, part=f"{name} {number}")
         except TrainingDiverged as error:
             return error
 
-    at_once = plan.n_threads or n_threads()
-    if at_once == 1:
-        return [train(number, start, key) for number, (start, key) in enumerate(zip(starts, keys, strict=True))]
-    pool = ThreadPoolExecutor(min(at_once, len(starts)))
-    try:
-        trained = [pool.submit(train, *of_one) for of_one in zip(range(len(starts)), starts, keys, strict=True)]
-        _wait_for(trained, watch)
-        return [future.result() for future in trained]
-    except BaseException:
-        watch.halt()
-        pool.shutdown(wait=False, cancel_futures=True)
-        wait(trained, PATIENCE)  # a chunk ends soon, a compilation may not: it ends its thread later
-        raise
-    finally:
-        pool.shutdown(wait=False)
-
-
-def _wait_for(trained: list[Future], watch: Watch) -> None:
-    """Wait until all have ended or one has failed; this thread draws the progress of all."""
-    waiting = set(trained)
-    while waiting:
-        ended, waiting = wait(waiting, MOMENT, return_when="FIRST_EXCEPTION")
-        watch.draw()
-        for future in ended:
-            future.result()
+    calls = [partial(train, *of_one) for of_one in zip(range(len(starts)), starts, keys, strict=True)]
+    return side_by_side(calls, watch, plan.n_threads)
 
 
 def _best_line(survivors, refined, kept: dict[str, Any]) -> Run:

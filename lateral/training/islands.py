@@ -1,0 +1,167 @@
+"""Islands: rules of any shape, evolved at several time steps at once (notebook 07).
+
+A rule need not treat both fates alike. Under some rules one pattern alone is at rest, and U passes the 1 - 1/N of two
+perfect patterns. The first such rules that a search finds work at the time step of the search only: the error of the
+integrator is what keeps the other patterns moving. At a fine step a rule must do it by itself.
+
+    4,096 random step rules ─→ the best 4, evolved on islands ─→ the best 2, evolved on ─→ the best
+
+On an island a rule improves where no other kind of rule competes with it: at a fine step a rule that makes two patterns
+is better than most that will make one. What follows counts each rule by its *worst* objective at several time steps.
+Islands run side by side, one thread each.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from lateral.checks import check_key
+from lateral.evolution import EvolutionPlan, EvolutionStrategy, best_parent, check_divisors
+from lateral.fields import documented, number, recorded, settings, size, sort_settings, value
+from lateral.model import Model, check_model
+from lateral.runs import Run
+from lateral.step_network import StepNetwork
+from lateral.training.checkpoint import Checkpoint, identity_of
+from lateral.training.driver import Training, TrainingDiverged, advance_to
+from lateral.training.halving import Heat, draw_and_halve
+from lateral.training.parallel import side_by_side
+from lateral.training.watch import Watch
+
+__all__ = ["Islands", "train_islands"]
+
+# By their objectives at the time step alone: rules that make one pattern at a finer step too are rare.
+SELECTION = (Heat(256, 16, share=0.5), Heat(16, 64))
+N_LAST = 512  # tissues of the last heat
+
+
+@settings
+class Islands:
+    """How many rules are drawn, on how many islands the best of them evolve, and how the best go on."""
+
+    n_candidates: int = size(4096, "random step rules that are drawn")
+    n_islands: int = size(4, "best of them that evolve, each by itself")
+    n_survivors: int = size(2, "best of those that evolve on, at most n_islands")
+    n_settling: int = size(10, "generations on each island")
+    n_generations: int = size(20, "generations that follow")
+    settling_divisors: tuple[int, ...] = value((10,), "`dt_divisors` of the strategy on the islands", check_divisors)
+    dt_divisors: tuple[int, ...] = value((1, 4, 20), "`dt_divisors` of the strategy in what follows", check_divisors)
+    population_size: int = size(16, "rules scored in each generation, parents included", minimum=2)
+    n_parents: int = size(4, "best rules that survive and are mutated, fewer than the population")
+    mutation_strength: float = number(0.5, "standard deviation of the mutation of each parameter", above=0.0)
+    n_final: int = size(1000, "replicates on which the last parents are scored once more, to return the best of them")
+    n_threads: int | None = size(
+        None, "islands that evolve at once; by default one for each core", optional=True, recorded=False
+    )
+
+    def check_together(self):
+        self.strategy(self.dt_divisors)  # which refuses what does not go together
+
+    def strategy(self, dt_divisors: tuple[int, ...]) -> EvolutionStrategy:
+        return EvolutionStrategy(
+            population_size=self.population_size,
+            n_parents=self.n_parents,
+            mutation_strength=self.mutation_strength,
+            dt_divisors=dt_divisors,
+        )
+
+
+@documented(Islands)
+def train_islands(
+    model: Model | None = None,
+    *,
+    key: Array,
+    initial_params: Any = None,
+    progress: bool = False,
+    checkpoint: str | PathLike | Checkpoint | None = None,
+    callback: Callable[[Training], Any] | None = None,
+    **settings_: Any,
+) -> Run:
+    """Evolve rules of any shape from several random starts at once, and return the best at several time steps.
+
+    Args:
+        model: what is trained; by default a `StepNetwork` that need not be odd, on 256 replicates with the objective
+            `"tissue"`.
+        key: random key; the same key gives the same run, whatever the number of threads.
+        initial_params: a warm start from these instead of random rules: one island.
+        progress: show a progress bar on stderr.
+        checkpoint: a file to keep what is reached, and to go on from: see `lateral.Checkpoint`.
+        callback: called with the `Training` of an island after each of its chunks, one call at a time; what it returns
+            ends the training of that island if it is true.
+        **settings_: settings of `lateral.training.islands.Islands`.
+
+    Returns:
+        The best `Run`. Its history is that of its island and of what followed, its `initial_params` are the rule that
+        it grew from, and its settings hold `candidates` (lowest, median and highest objective of the random rules),
+        `islands` (the objectives after settling) and `cell_updates`, all work together.
+
+    Raises:
+        TrainingDiverged: when no island stayed finite.
+        TrainingInterrupted: at Ctrl-C; its `run` is the best so far.
+    """
+    model = Model(StepNetwork(odd=False), n_replicates=256, objective="tissue") if model is None else check_model(model)
+    if initial_params is not None:
+        settings_ |= {"n_islands": 1, "n_candidates": 1}
+    (plan,) = sort_settings(settings_, Islands(), of="train_islands")
+    n_survivors = min(plan.n_survivors, plan.n_islands)
+    identity = identity_of("islands", model, key, initial_params, recorded(plan))
+    n_all = plan.n_islands * plan.n_settling + n_survivors * plan.n_generations
+    kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
+    with Watch(n_all, "generation", identity, model, **kept) as watch:
+        return watch.finished or watch.finish(_settle_and_go_on(model, plan, watch, check_key(key), initial_params))
+
+
+def _settle_and_go_on(model: Model, plan: Islands, watch: Watch, key: Array, initial_params: Any) -> Run:
+    draw_key, settling_key, last_key = jax.random.split(key, 3)
+    starts, candidates, work = [initial_params], None, 0
+    if initial_params is None:
+        heats = (*SELECTION, Heat(plan.n_islands, N_LAST))
+        starts, candidates, work = draw_and_halve(model, draw_key, plan.n_candidates, heats)
+    beside = {"model": model, "plan": plan, "watch": watch}
+    settling = plan.strategy(plan.settling_divisors), plan.n_settling
+    settled, spent = _evolve("island", starts, *settling, settling_key, **beside)
+    settled, work = sorted(settled, key=_objective, reverse=True), work + spent
+    survivors = settled[: plan.n_survivors]
+    rules = [run.params for run in survivors]
+    last = plan.strategy(plan.dt_divisors), plan.n_generations
+    gone_on, spent = _evolve("survivor", rules, *last, last_key, **beside)
+    best = max(gone_on, key=_objective)
+    island = next(run for run in survivors if best.initial_params is run.params)
+    return dataclasses.replace(
+        best,
+        initial_params=island.initial_params,
+        history={name: np.concatenate([run.history[name] for run in (island, best)]) for name in best.history},
+        settings=best.settings
+        | recorded(plan)
+        | {"candidates": candidates, "islands": [*map(_objective, settled)], "cell_updates": work + spent},
+    )
+
+
+def _evolve(name, starts, strategy, n_generations, key, *, model, plan, watch) -> tuple[list[Run], int]:
+    """Runs from the starts that stayed finite, and the work of all."""
+    how = EvolutionPlan(n_generations=n_generations, n_final=plan.n_final)
+
+    def evolve(number: int, start: Any) -> Run | TrainingDiverged:
+        init_key, run_key, final_key = jax.random.split(jax.random.fold_in(key, number), 3)
+        training = Training(strategy, model, strategy.init(model.network, init_key, start), run_key)
+        advance_to(training, how.n_generations, watch=watch, part=f"{name} {number}", chunk_size=how.chunk_size)
+        try:
+            return dataclasses.replace(best_parent(training, how, final_key), initial_params=start)
+        except TrainingDiverged as error:
+            return error
+
+    outcomes = side_by_side([partial(evolve, *of_one) for of_one in enumerate(starts)], watch, plan.n_threads)
+    runs = [outcome for outcome in outcomes if isinstance(outcome, Run)]
+    if not runs:
+        raise outcomes[0]
+    all_runs = [outcome.run if isinstance(outcome, TrainingDiverged) else outcome for outcome in outcomes]
+    return runs, sum(run.settings["cell_updates"] for run in all_runs)
+
+
+def _objective(run: Run) -> float:
+    return run.settings["final_objective"]
