@@ -101,7 +101,10 @@ class Score:
         end, at_starts = jax.lax.scan(chunk, start, jnp.arange(n_chunks, dtype=jnp.uint32))
         final = model.readout.fates(engine.states(end, model.n_replicates))
         returns = returns_of(final, table, model)
-        values = jax.vmap(expected, in_axes=(0, None))(at_starts, returns)
+        if model.contexts is None:
+            values = jax.vmap(expected, in_axes=(0, None))(at_starts, returns)
+        else:  # one after another: batched solvers of two programs at once wait for each other for ever in XLA's pool
+            values = jax.lax.map(lambda seen_at: expected(seen_at, returns), at_starts)
         advantages = self._advantages(values, returns) / model.n_replicates
         of_table = engine.accumulate_score(table, start, tissue, rounds, advantages)
         (gradient,) = pull_back(jax.tree.map(jnp.negative, of_table))
