@@ -30,7 +30,7 @@ KINDS = {kind.__name__: kind for kind in OURS}
 NOT_SAID = {
     "Graph": dict.fromkeys(("positions", "names", "areas", "outlines")),
     "Readout": {"thresholds": None},
-    "Model": {"patterns": "counted"},
+    "Model": {"patterns": "auto"},
 }
 MAY_BE_OWN = ("network", "geometry", "objective", "relaxation", "engine")
 
