@@ -229,7 +229,12 @@ def test_history_is_sensible_and_the_settings_are_recorded(run):
     assert ((run.history["alternation"] >= 0.0) & (run.history["alternation"] <= 1.0)).all()
     settings = {"population_size": 8, "n_parents": 3, "mutation_strength": 0.5, "n_final": 100}
     work = (8 * 40 * N_GENERATIONS + 3 * 100) * 5 * 50  # the population, and the last parents once more
-    assert run.settings == settings | {"n_generations": N_GENERATIONS, "cell_updates": work}
+    settings |= {"n_generations": N_GENERATIONS, "cell_updates": work, "dt_divisors": [1]}
+    with jax.enable_x64(False):
+        only = jax.tree.map(lambda leaf: leaf[None], run.params)
+        final_key = jax.random.split(jax.random.key(1), 3)[2]
+        (final,), _ = population_fitness(only, MODEL.changed(n_replicates=100), final_key)
+    assert run.settings == settings | {"final_objective": pytest.approx(float(final), abs=1e-6)}
     np.testing.assert_allclose(run.history["utility"], best, atol=1e-6)  # the objective is the ensemble's
     assert run.method == "evolution"
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(run.params))
