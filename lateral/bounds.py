@@ -36,8 +36,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from lateral.checks import check_fates, check_matrix, check_size, is_traced
+from lateral.checks import check_size, is_traced
 from lateral.contexts import contexts_of
+from lateral.counting import check_table, missing_entropy
 from lateral.geometry import Geometry, Row, check_geometry
 
 __all__ = ["FEWEST", "Prediction", "UtilityBound", "bound_utility", "predict_patterns"]
@@ -175,10 +176,7 @@ def predict_patterns(
 def _check(fates: ArrayLike, n_fates: int) -> np.ndarray:
     if is_traced(fates):
         raise ValueError("bound_utility needs concrete fates: call it outside of jax.jit")
-    table = np.asarray(check_fates("fates", check_matrix("fates", fates), check_size("n_fates", n_fates, 2)))
-    if len(table) < FEWEST:
-        raise ValueError(f"fates must hold at least {FEWEST} replicates for a bound, got {len(table)}")
-    return table.astype(np.int64)
+    return check_table("fates", fates, n_fates, FEWEST, " for a bound")
 
 
 def _images(geometry: Geometry, n_replicates: int) -> np.ndarray:
@@ -314,6 +312,6 @@ def _pooled_entropy(table: np.ndarray, n_fates: int) -> tuple[float, np.ndarray,
     shares = shares[:, shares.any(axis=0)]
     pooled = shares.mean(axis=0)
     of_each = -shares @ np.log2(pooled)
-    bias = np.sum(shares.var(axis=0, ddof=1) / pooled) / (2.0 * math.log(2.0) * len(table))
     s_pat = float(of_each.mean())
-    return s_pat, of_each, min(float(bias), math.log2(n_fates) - s_pat)  # no entropy of K fates is above log2 K
+    # No entropy of K fates is above log2 K.
+    return s_pat, of_each, min(missing_entropy(shares), math.log2(n_fates) - s_pat)

@@ -14,17 +14,17 @@ from lateral.checks import check_fates, check_matrix, check_size
 from lateral.contexts import contexts_of
 from lateral.geometry import Geometry
 
-__all__ = ["Counted", "check_table", "context_for"]
+__all__ = ["Counted", "check_table", "context_for", "missing_entropy"]
 
 LONGEST = 4  # cells in a context
 TISSUES_PER_PATTERN = 10
 
 
-def check_table(name: str, fates: ArrayLike, n_fates: int) -> np.ndarray:
-    """Fates as whole numbers, `(replicate, cell)`, of two tissues at least."""
+def check_table(name: str, fates: ArrayLike, n_fates: int, fewest: int = 2, what_for: str = "") -> np.ndarray:
+    """Fates as whole numbers, `(replicate, cell)`, of so many tissues at least."""
     table = np.asarray(check_fates(name, check_matrix(name, fates), check_size("n_fates", n_fates, 2)))
-    if len(table) < 2:
-        raise ValueError(f"{name} must hold at least 2 replicates, got {len(table)}")
+    if len(table) < fewest:
+        raise ValueError(f"{name} must hold at least {fewest} replicates{what_for}, got {len(table)}")
     return table.astype(np.int64)
 
 
@@ -45,12 +45,22 @@ def _affordable(n_replicates: int, n_fates: int) -> int:
     return max(0, min(LONGEST, int(math.log(cases) / math.log(n_fates)) - 1))
 
 
+def missing_entropy(shares: np.ndarray) -> float:
+    """What the entropy of one fate lacks by counting, in bits, to first order (Miller 1955).
+
+    `shares` are those of the fates in each tissue, `(replicate, fate)`: the cells of a tissue are not independent.
+    """
+    pooled = shares.mean(axis=0)
+    spread = shares.var(axis=0, ddof=1)[pooled > 0.0] / pooled[pooled > 0.0]
+    return float(spread.sum()) / (2.0 * math.log(2.0) * len(shares))
+
+
 class Counted:
     """Cases numbered once, so that any selection of tissues is scored by counting them."""
 
     def __init__(self, table: np.ndarray, geometry: Geometry, context: int | None, n_fates: int):
         self.n_cells = table.shape[1]
-        self.fates = np.stack([np.sum(table == fate, axis=1) for fate in range(n_fates)], axis=1)
+        self.shares = np.stack([np.mean(table == fate, axis=1) for fate in range(n_fates)], axis=1)
         if context is None:
             columns = [(1.0, np.unique(table, axis=0, return_inverse=True)[1].reshape(-1))]
         else:
@@ -77,13 +87,10 @@ class Counted:
         n = len(rows)
         counts = np.bincount(self.cases[rows].reshape(-1), minlength=len(self.signs))
         of_patterns = self.balance * math.log2(n) - float(self.signs @ self.n_log_n[counts]) / n
-        per_tissue = self.fates[rows]
-        pooled = per_tissue.mean(axis=0) / self.n_cells
-        seen = pooled[pooled > 0.0]
-        s_pat = -float(seen @ np.log2(seen))
+        shares = self.shares[rows]
+        pooled = shares.mean(axis=0)
+        s_pat = -float(pooled @ np.log2(np.where(pooled > 0.0, pooled, 1.0)))
         if corrected:
-            scale = 1.0 / (2.0 * math.log(2.0) * n)
-            of_patterns += scale * (float(self.signs @ (counts > 0)) - self.balance)
-            spread = per_tissue.var(axis=0, ddof=1) / self.n_cells**2
-            s_pat += scale * float(np.sum(spread[pooled > 0.0] / seen))
+            of_patterns += (float(self.signs @ (counts > 0)) - self.balance) / (2.0 * math.log(2.0) * n)
+            s_pat += missing_entropy(shares)
         return s_pat, of_patterns / self.n_cells

@@ -139,7 +139,7 @@ def _estimates(f: Callable, model: Model, key: Array) -> tuple[tuple[UtilityEsti
     ensembles = [model.readout.fates(final_states(f, model, key, refine=refine)) for refine in (1, 4)]
     estimates = tuple(estimate_of_fates(fates, model.geometry, model.readout.n_fates) for fates in ensembles)
     uncounted = any(bool(estimate.undersampled) and bool(jnp.isfinite(estimate.utility)) for estimate in estimates)
-    if model.contexts is None or model.n_replicates < FEWEST or not uncounted:
+    if model.counts_patterns or model.n_replicates < FEWEST or not uncounted:
         return estimates, False
     return tuple(_bounded(*of, model) for of in zip(ensembles, estimates, strict=True)), True
 

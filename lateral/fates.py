@@ -105,7 +105,7 @@ def _read(path, header: bool | None, index: bool | None, n_fates: int) -> FatesT
 
 def _in_order_of(geometry: Geometry, table: FatesTable, path) -> FatesTable:
     """The table with its columns in the order of the cells of a tissue."""
-    n_cells, names = table.fates.shape[1], getattr(geometry, "names", None)
+    n_cells, names = table.fates.shape[1], geometry.names
     if n_cells != geometry.n_cells:
         raise ValueError(f"{path} must have a column for each of the {geometry.n_cells} cells, got {n_cells}")
     if names is None or table.names is None or set(table.names).isdisjoint(names):

@@ -63,10 +63,14 @@ class Model:
     )
 
     @property
+    def counts_patterns(self) -> bool:
+        """Whether training counts whole patterns."""
+        return self.n_cells <= MAX_COUNTED if self.patterns == "auto" else self.patterns == "counted"
+
+    @property
     def contexts(self) -> Contexts | None:
         """What each fate is predicted from, None where whole patterns are counted."""
-        counted = self.n_cells <= MAX_COUNTED if self.patterns == "auto" else self.patterns == "counted"
-        return None if counted else known_contexts(self.geometry, self.readout.n_fates)
+        return None if self.counts_patterns else known_contexts(self.geometry, self.readout.n_fates)
 
     @property
     def cell_updates(self) -> int:
@@ -114,10 +118,10 @@ def scores_of(states: Float[Array, "replicate cell"], model: Model) -> dict[str,
 
 def scores_of_fates(fates: Float[Array, "replicate cell"], model: Model) -> dict[str, Array]:
     """The same of fates; the utility is a lower bound where patterns are predicted and not counted."""
-    n_fates, contexts = model.readout.n_fates, model.contexts
-    if contexts is None:
+    n_fates = model.readout.n_fates
+    if model.counts_patterns:
         return hard_scores(fates, model.geometry, n_fates)
-    utility = hard_value(EnsembleUtility(), fates, n_fates, contexts)
+    utility = hard_value(EnsembleUtility(), fates, n_fates, model.contexts)
     return {"utility": utility, "alternation": alternation_of(fates, model.geometry, n_fates)}
 
 

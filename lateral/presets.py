@@ -14,8 +14,8 @@ from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork
 from lateral.readout import exact_relaxation
 from lateral.step_network import StepNetwork
+from lateral.training import islands
 from lateral.training.descent import GradientDescent
-from lateral.training.islands import Islands, train_islands
 from lateral.training.restarts import Restarts, train_restarts
 from lateral.training.schedule import Plan
 from lateral.training.value_gradient import ValueGradient
@@ -48,12 +48,12 @@ OF_RECIPE = {
     "score": FROM_STEPS | {"n_epochs": 600},
     "backprop": FROM_STEPS | {"gradient": ValueGradient(), "n_epochs": 200, "learning_rate": 0.1},
 }
-# What each training function takes as loose settings.
+# What each training function takes as loose settings, with its defaults.
 _SETTINGS = {
-    train_evolution: (EvolutionPlan, EvolutionStrategy),
-    train_backprop: (Plan, GradientDescent),
-    train_restarts: (Restarts,),
-    train_islands: (Islands,),
+    train_evolution: (EvolutionPlan(), EvolutionStrategy()),
+    train_backprop: (Plan(), GradientDescent()),
+    train_restarts: (Restarts(),),
+    islands.train_islands: (islands.Islands(), islands.PLAN, islands.STRATEGY),
 }
 
 
@@ -62,14 +62,14 @@ def trainer(method: str, name: str = "recipe") -> Callable:
     check_choice("preset", name, PRESETS)
     check_choice("preset", name, METHODS[check_choice("method", method, METHODS)])
     if method == "evolution":
-        return train_islands if name == "any-shape" else train_evolution
+        return islands.train_islands if name == "any-shape" else train_evolution
     return train_restarts if method == "score" or name == "recipe" else train_backprop
 
 
 def settings_classes(method: str) -> tuple[type, ...]:
     """The classes whose settings the presets of a method take, those of its recipe first."""
     functions = dict.fromkeys(trainer(method, name) for name in METHODS[check_choice("method", method, METHODS)])
-    return tuple(cls for function in functions for cls in _SETTINGS[function])
+    return tuple(dict.fromkeys(type(settings) for function in functions for settings in _SETTINGS[function]))
 
 
 def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[str, Any]]:
@@ -110,11 +110,11 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     max_rate = changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE)
     network = _network(train, name, hidden_dims, max_rate)
     of_model = {setting: changes.pop(setting) for setting in setting_names(Model) if setting in changes}
-    known = {"strategy", "initial_params", "progress", *(n for c in _SETTINGS[train] for n in setting_names(c))}
+    known = {"strategy", "initial_params", "progress", *_names(train)}
     if unknown := changes.keys() - known:
         raise ValueError(f"{train.__name__}, which the preset {name!r} is for, has no setting {min(unknown)!r}")
     of_model = {"network": network} | of_model
-    if train is train_islands:
+    if train is islands.train_islands:
         model, settings = Model(**{"n_replicates": 256, "objective": "tissue"} | of_model), changes
     elif name == "guide" or method == "evolution":
         model, settings = Model(**of_model), changes
@@ -127,12 +127,14 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     return model, settings
 
 
+def _names(train: Callable) -> set[str]:
+    return {name for settings in _SETTINGS[train] for name in setting_names(type(settings))}
+
+
 def _check(train: Callable, model: Model, settings: dict[str, Any]) -> None:
     """Refuse what training would refuse, which may be after a warm start has been fitted."""
-    classes = _SETTINGS[train]
-    names = {name for cls in classes for name in setting_names(cls)}
-    given = {name: value for name, value in settings.items() if name in names}
-    plan, *others = sort_settings(given, *(cls() for cls in classes), of=train.__name__)
+    given = {name: settings[name] for name in settings.keys() & _names(train)}
+    plan, *others = sort_settings(given, *_SETTINGS[train], of=train.__name__)
     if hasattr(plan, "check"):
         plan.check(model, *others)
 
@@ -140,7 +142,7 @@ def _check(train: Callable, model: Model, settings: dict[str, Any]) -> None:
 def _network(train: Callable, name: str, hidden_dims, max_rate):
     max_rate = None if max_rate == math.inf else check_number("max_rate", max_rate, above=0.0)
     layers = HIDDEN_DIMS if hidden_dims is None else hidden_dims
-    if train is train_islands and hidden_dims is None:
+    if train is islands.train_islands and hidden_dims is None:
         return StepNetwork(odd=False, max_rate=max_rate)
     if name == "guide":
         return MLP(layers, input_centre=0.0, input_scale=1.0, max_rate=max_rate)

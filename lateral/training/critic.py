@@ -1,5 +1,6 @@
 """A critic for any number of cells: the expected return, linear in features of states that treat all cells alike."""
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -54,11 +55,17 @@ def features_of(states: Float[Array, "replicate cell"], geometry: Geometry) -> F
 
 
 def expected_by_others(
-    features: Float[Array, "replicate feature"], returns: Float[Array, " replicate"]
-) -> Float[Array, " replicate"]:
-    """The expected return of each replicate by a critic that is fitted to the other half of them."""
-    values = []
-    for half in (slice(0, None, 2), slice(1, None, 2)):
-        weights, _ = fit_critic(features[half], returns[half], RIDGE)
-        values.append(jnp.mean(returns[half]) + (features - jnp.mean(features[half], axis=0)[None]) @ weights)
-    return jnp.where(jnp.arange(len(returns)) % 2 == 0, values[1], values[0])
+    features: Float[Array, "stretch replicate feature"], returns: Float[Array, " replicate"]
+) -> Float[Array, "stretch replicate"]:
+    """The expected return of each replicate by a critic that is fitted to the other half of them, at each stretch."""
+
+    def expected(seen):
+        values = []
+        for half in (slice(0, None, 2), slice(1, None, 2)):
+            weights, _ = fit_critic(seen[half], returns[half], RIDGE)
+            values.append(jnp.mean(returns[half]) + (seen - jnp.mean(seen[half], axis=0)[None]) @ weights)
+        return jnp.where(jnp.arange(len(returns)) % 2 == 0, values[1], values[0])
+
+    # One after another: two programs at once that solve in batches wait for each other for ever, in XLA's one pool of
+    # threads.
+    return jax.lax.map(expected, features)

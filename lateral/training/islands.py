@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from lateral.checks import check_key
 from lateral.evolution import EvolutionPlan, EvolutionStrategy, best_parent, check_divisors
-from lateral.fields import documented, number, recorded, settings, size, sort_settings, value
+from lateral.fields import documented, recorded, settings, size, sort_settings, value
 from lateral.model import Model, check_model
 from lateral.runs import Run
 from lateral.step_network import StepNetwork
@@ -33,7 +33,7 @@ from lateral.training.halving import Heat, draw_and_halve
 from lateral.training.parallel import side_by_side
 from lateral.training.watch import Watch
 
-__all__ = ["Islands", "train_islands"]
+__all__ = ["PLAN", "STRATEGY", "Islands", "train_islands"]
 
 # By their objectives at the time step alone: rules that make one pattern at a finer step too are rare.
 SELECTION = (Heat(256, 16, share=0.5), Heat(16, 64))
@@ -48,30 +48,18 @@ class Islands:
     n_islands: int = size(4, "best of them that evolve, each by itself")
     n_survivors: int = size(2, "best of those that evolve on, at most n_islands")
     n_settling: int = size(10, "generations on each island")
-    n_generations: int = size(20, "generations that follow")
     settling_divisors: tuple[int, ...] = value((10,), "`dt_divisors` of the strategy on the islands", check_divisors)
-    dt_divisors: tuple[int, ...] = value((1, 4, 20), "`dt_divisors` of the strategy in what follows", check_divisors)
-    population_size: int = size(16, "rules scored in each generation, parents included", minimum=2)
-    n_parents: int = size(4, "best rules that survive and are mutated, fewer than the population")
-    mutation_strength: float = number(0.5, "standard deviation of the mutation of each parameter", above=0.0)
-    n_final: int = size(1000, "replicates on which the last parents are scored once more, to return the best of them")
     n_threads: int | None = size(
         None, "islands that evolve at once; by default one for each core", optional=True, recorded=False
     )
 
-    def check_together(self):
-        self.strategy(self.dt_divisors)  # which refuses what does not go together
 
-    def strategy(self, dt_divisors: tuple[int, ...]) -> EvolutionStrategy:
-        return EvolutionStrategy(
-            population_size=self.population_size,
-            n_parents=self.n_parents,
-            mutation_strength=self.mutation_strength,
-            dt_divisors=dt_divisors,
-        )
+# How the best islands evolve on, if nothing else is said; on the islands themselves `n_settling` generations.
+PLAN = EvolutionPlan(n_generations=20)
+STRATEGY = EvolutionStrategy(population_size=16, n_parents=4, mutation_strength=0.5, dt_divisors=(1, 4, 20))
 
 
-@documented(Islands)
+@documented(Islands, EvolutionPlan, EvolutionStrategy)
 def train_islands(
     model: Model | None = None,
     *,
@@ -93,7 +81,9 @@ def train_islands(
         checkpoint: a file to keep what is reached, and to go on from: see `lateral.Checkpoint`.
         callback: called with the `Training` of an island after each of its chunks, one call at a time; what it returns
             ends the training of that island if it is true.
-        **settings_: settings of `lateral.training.islands.Islands`.
+        **settings_: settings of `lateral.training.islands.Islands`; of `EvolutionPlan` and `EvolutionStrategy`, for
+            what follows on the islands: by default 20 generations of 16 rules, 4 of them parents, strength 0.5, at the
+            time step and at a quarter and a twentieth of it.
 
     Returns:
         The best `Run`. Its history is that of its island and of what followed, its `initial_params` are the rule that
@@ -107,29 +97,31 @@ def train_islands(
     model = Model(StepNetwork(odd=False), n_replicates=256, objective="tissue") if model is None else check_model(model)
     if initial_params is not None:
         settings_ |= {"n_islands": 1, "n_candidates": 1}
-    (plan,) = sort_settings(settings_, Islands(), of="train_islands")
+    plan, last, strategy = sort_settings(settings_, Islands(), PLAN, STRATEGY, of="train_islands")
     n_survivors = min(plan.n_survivors, plan.n_islands)
-    identity = identity_of("islands", model, key, initial_params, recorded(plan))
-    n_all = plan.n_islands * plan.n_settling + n_survivors * plan.n_generations
-    kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
-    with Watch(n_all, "generation", identity, model, **kept) as watch:
-        return watch.finished or watch.finish(_settle_and_go_on(model, plan, watch, check_key(key), initial_params))
+    kept = recorded(strategy) | recorded(last) | recorded(plan)
+    identity = identity_of("islands", model, key, initial_params, kept)
+    n_all = plan.n_islands * plan.n_settling + n_survivors * last.n_generations
+    beside = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
+    with Watch(n_all, "generation", identity, model, **beside) as watch:
+        if watch.finished is not None:
+            return watch.finished
+        return watch.finish(_settle_and_go_on(model, plan, last, strategy, watch, key, initial_params))
 
 
-def _settle_and_go_on(model: Model, plan: Islands, watch: Watch, key: Array, initial_params: Any) -> Run:
-    draw_key, settling_key, last_key = jax.random.split(key, 3)
+def _settle_and_go_on(model, plan: Islands, last: EvolutionPlan, strategy, watch, key, initial_params) -> Run:
+    draw_key, settling_key, last_key = jax.random.split(check_key(key), 3)
     starts, candidates, work = [initial_params], None, 0
     if initial_params is None:
         heats = (*SELECTION, Heat(plan.n_islands, N_LAST))
         starts, candidates, work = draw_and_halve(model, draw_key, plan.n_candidates, heats)
-    beside = {"model": model, "plan": plan, "watch": watch}
-    settling = plan.strategy(plan.settling_divisors), plan.n_settling
-    settled, spent = _evolve("island", starts, *settling, settling_key, **beside)
+    beside = {"model": model, "watch": watch, "n_threads": plan.n_threads}
+    first, coarser = last.changed(n_generations=plan.n_settling), strategy.changed(dt_divisors=plan.settling_divisors)
+    settled, spent = _evolve("island", starts, first, coarser, settling_key, **beside)
     settled, work = sorted(settled, key=_objective, reverse=True), work + spent
     survivors = settled[: plan.n_survivors]
     rules = [run.params for run in survivors]
-    last = plan.strategy(plan.dt_divisors), plan.n_generations
-    gone_on, spent = _evolve("survivor", rules, *last, last_key, **beside)
+    gone_on, spent = _evolve("survivor", rules, last, strategy, last_key, **beside)
     best = max(gone_on, key=_objective)
     island = next(run for run in survivors if best.initial_params is run.params)
     return dataclasses.replace(
@@ -142,9 +134,8 @@ def _settle_and_go_on(model: Model, plan: Islands, watch: Watch, key: Array, ini
     )
 
 
-def _evolve(name, starts, strategy, n_generations, key, *, model, plan, watch) -> tuple[list[Run], int]:
+def _evolve(name, starts, how: EvolutionPlan, strategy, key, *, model, watch, n_threads) -> tuple[list[Run], int]:
     """Runs from the starts that stayed finite, and the work of all."""
-    how = EvolutionPlan(n_generations=n_generations, n_final=plan.n_final)
 
     def evolve(number: int, start: Any) -> Run | TrainingDiverged:
         init_key, run_key, final_key = jax.random.split(jax.random.fold_in(key, number), 3)
@@ -155,7 +146,7 @@ def _evolve(name, starts, strategy, n_generations, key, *, model, plan, watch) -
         except TrainingDiverged as error:
             return error
 
-    outcomes = side_by_side([partial(evolve, *of_one) for of_one in enumerate(starts)], watch, plan.n_threads)
+    outcomes = side_by_side([partial(evolve, *of_one) for of_one in enumerate(starts)], watch, n_threads)
     runs = [outcome for outcome in outcomes if isinstance(outcome, Run)]
     if not runs:
         raise outcomes[0]

@@ -101,11 +101,7 @@ class Score:
         end, at_starts = jax.lax.scan(chunk, start, jnp.arange(n_chunks, dtype=jnp.uint32))
         final = model.readout.fates(engine.states(end, model.n_replicates))
         returns = returns_of(final, table, model)
-        if model.contexts is None:
-            values = jax.vmap(expected, in_axes=(0, None))(at_starts, returns)
-        else:  # one after another: batched solvers of two programs at once wait for each other for ever in XLA's pool
-            values = jax.lax.map(lambda seen_at: expected(seen_at, returns), at_starts)
-        advantages = self._advantages(values, returns) / model.n_replicates
+        advantages = self._advantages(expected(at_starts, returns), returns) / model.n_replicates
         of_table = engine.accumulate_score(table, start, tissue, rounds, advantages)
         (gradient,) = pull_back(jax.tree.map(jnp.negative, of_table))
         return gradient, {"loss": -objective_of_fates(final, model)} | scores_of_fates(final, model)
@@ -146,22 +142,29 @@ def fates_are_alike(table: Table, model: Model) -> Array:
 
 
 def critic_of(table: Table, model: Model) -> tuple[Callable, Callable]:
-    """What the critic sees of states, and what it then expects, given the returns of all replicates.
+    """What the critic sees of states, and what it expects at each stretch from what it saw, given all returns.
 
     Where patterns are counted it knows them by their classes, otherwise by features of the states.
     """
-    if model.contexts is not None:
+    if not model.counts_patterns:
         return lambda states: features_of(states, model.geometry), expected_by_others
     classes_of = critic_classes(table, model)
     return lambda states: classes_of(model.readout.fates(states)).number, expected_in_class
 
 
-def expected_in_class(group: Array, returns: Array) -> Array:
-    """The mean return of the other replicates with a pattern of the same class; of all others where there is none."""
+def expected_in_class(groups: Array, returns: Array) -> Array:
+    """The mean return of the other replicates with a pattern of the same class; of all others where there is none.
+
+    `groups` number the classes, `(stretch, replicate)`.
+    """
     of_all_others = (jnp.sum(returns) - returns) / max(returns.shape[0] - 1, 1)
-    size = group_sizes(group, returns.dtype)
-    total = jnp.zeros_like(returns).at[group].add(returns)[group]
-    return jnp.where(size > 1.0, (total - returns) / jnp.maximum(size - 1.0, 1.0), of_all_others)
+
+    def expected(group):
+        size = group_sizes(group, returns.dtype)
+        total = jnp.zeros_like(returns).at[group].add(returns)[group]
+        return jnp.where(size > 1.0, (total - returns) / jnp.maximum(size - 1.0, 1.0), of_all_others)
+
+    return jax.vmap(expected)(groups)
 
 
 def critic_classes(table: Table, model: Model) -> Callable:
@@ -175,6 +178,5 @@ def critic_classes(table: Table, model: Model) -> Callable:
 
 def returns_of(fates: Array, table: Table, model: Model) -> Array:
     """The influence of each replicate on the objective: what a critic learns to expect."""
-    contexts = model.contexts
-    classes = critic_classes(table, model)(fates) if contexts is None else None
-    return influence(model.objective, fates, classes, contexts=contexts)[1]
+    classes = critic_classes(table, model)(fates) if model.counts_patterns else None
+    return influence(model.objective, fates, classes, contexts=model.contexts)[1]
