@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array
 from matplotlib.ticker import MaxNLocator
 
-from lateral.counting import check_table
+from lateral.counting import check_table, context_for
 from lateral.figure import COLOURS, Figure, new_figure
 from lateral.geometry import Geometry
 from lateral.intervals import UtilityIntervals, utility_intervals
@@ -29,9 +29,10 @@ def plot_conditions(
 ) -> Figure:
     """Tables of fates, side by side.
 
-    Left: U, S_pat and S_rep with their bootstrap intervals of 95 %; where patterns are too many to be counted, U is a
-    lower bound and S_rep an upper one. Middle: for each cell what its place says about its fate. Right: the share of
-    tissues with each of the most frequent patterns or, of more than 20 cells, the share of cells with each fate.
+    Left: U, S_pat and S_rep with their bootstrap intervals of 95 %; where patterns of any condition are too many to be
+    counted, U is a lower bound and S_rep an upper one, of all conditions with the same context. Middle: for each cell
+    what its place says about its fate. Right: the share of tissues with each of the most frequent patterns or, of more
+    than 20 cells, the share of cells with each fate.
 
     Args:
         conditions: fates `(replicate, cell)` by name, whole numbers from 0 to `n_fates` - 1.
@@ -43,7 +44,12 @@ def plot_conditions(
     if not isinstance(conditions, Mapping) or not conditions:
         raise ValueError('conditions must be a dict of fates by name, such as {"wild type": fates}')
     tables = {name: check_table(f"conditions[{name!r}]", fates, n_fates) for name, fates in conditions.items()}
-    found = {name: utility_intervals(fates, geometry, key=key, n_fates=n_fates) for name, fates in tables.items()}
+    # One context for all, as in `compare_conditions`: a longer one would make a bound tighter, and look like an effect.
+    context = context_for(list(tables.values()), n_fates)
+    found = {
+        name: utility_intervals(fates, geometry, key=key, n_fates=n_fates, context=context)
+        for name, fates in tables.items()
+    }
     figure, (left, middle, right) = new_figure(3, width=13.0, height=3.6)
     _plot_entropies(found, left)
     left.set_title(title or "; ".join(f"U = {some.utility.value:.2f}" for some in found.values()), fontsize=11)

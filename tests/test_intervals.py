@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ensembles import alternating_with_walls
 
-from lateral import Ring, estimate_utility, utility_intervals
+from lateral import Ring, compare_conditions, estimate_utility, utility_intervals
 from lateral.plotting import plot_conditions
 
 KEY = jax.random.key(0)
@@ -77,13 +77,17 @@ def test_refuses_with_the_reason(changed, said):
         utility_intervals(given.pop("fates"), **given)
 
 
-def test_the_picture_shows_what_was_found():
+def test_the_picture_shows_what_was_found_in_one_context_for_all():
     rng = np.random.default_rng(4)
     tables = {name: alternating_with_walls(rng, 300, 6, density).fates for name, density in (("a", 0.05), ("b", 0.3))}
+    assert utility_intervals(tables["a"], key=KEY).context is None  # "b" alone has too many patterns to be counted
     left, middle, right = plot_conditions(tables, key=KEY).axes
-    found = utility_intervals(tables["a"], key=KEY)
-    shown = left.containers[0].lines[0].get_ydata()
-    np.testing.assert_allclose(shown, [found.utility.value, found.s_pat.value, found.s_rep.value])
+    compared = compare_conditions(tables["a"], tables["b"], key=KEY, n_permutations=10)
+    shown = [container.lines[0].get_ydata()[0] for container in left.containers]
+    np.testing.assert_allclose(shown, [compared.utility_a, compared.utility_b])
+    found = utility_intervals(tables["a"], key=KEY, context=compared.context)
+    low, high = left.containers[0].lines[2][0].get_segments()[0][:, 1]
+    np.testing.assert_allclose([low, high], [found.utility.low, found.utility.high])
     np.testing.assert_allclose(middle.lines[0].get_ydata(), found.information.value)
     assert right.patches[0].get_width() == pytest.approx(
         max(np.unique(tables["a"], axis=0, return_counts=True)[1]) / 300
