@@ -1,6 +1,6 @@
 """Train rules that prefer one pattern, which lifts U above 6/7, and see at which time steps they do.
 
-    python benchmarks/symmetry.py                # seeds 0 to 4, twenty minutes on two cores
+    python benchmarks/symmetry.py                # seeds 0 to 4, about half an hour on two cores
     python benchmarks/symmetry.py --seeds 5 6    # these only; what is stored of others stays
 
 Two patterns that are made equally often score 6/7 = 0.857 at most, one that is always made 0.985 (N = 7). An odd rule

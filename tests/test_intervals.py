@@ -83,9 +83,11 @@ def test_the_picture_shows_what_was_found_in_one_context_for_all():
     assert utility_intervals(tables["a"], key=KEY).context is None  # "b" alone has too many patterns to be counted
     left, middle, right = plot_conditions(tables, key=KEY).axes
     compared = compare_conditions(tables["a"], tables["b"], key=KEY, n_permutations=10)
-    shown = [container.lines[0].get_ydata()[0] for container in left.containers]
-    np.testing.assert_allclose(shown, [compared.utility_a, compared.utility_b])
+    utilities = [container.lines[0].get_ydata()[0] for container in left.containers]
+    np.testing.assert_allclose(utilities, [compared.utility_a, compared.utility_b])
     found = utility_intervals(tables["a"], key=KEY, context=compared.context)
+    shown = left.containers[0].lines[0].get_ydata()
+    np.testing.assert_allclose(shown, [found.utility.value, found.s_pat.value, found.s_rep.value])
     low, high = left.containers[0].lines[2][0].get_segments()[0][:, 1]
     np.testing.assert_allclose([low, high], [found.utility.low, found.utility.high])
     np.testing.assert_allclose(middle.lines[0].get_ydata(), found.information.value)
