@@ -12,7 +12,7 @@ import pytest
 
 import lateral
 from lateral.contexts import contexts_of
-from lateral.widgets import TissueExplorer
+from lateral.widgets import TissueExplorer, tissues
 from lateral.widgets.tissues import bound_of_sample
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -159,12 +159,37 @@ def test_a_tissue_of_the_users_own_takes_the_place_of_the_list(unit):
     assert app.error is None and app.n_drawn == 2
 
 
-def test_an_impossible_size_says_why_and_the_app_lives_on():
-    app = TissueExplorer(rows=4, columns=4, ends="periodic")
-    app.rows.value = 5
-    assert "even number of rows" in str(app.error)
+def test_an_impossible_size_is_out_of_reach():
+    app = TissueExplorer(rows=5, columns=2, duration=1)
+    app.ends.value = "periodic"
+    assert app.error is None and app.geometry == lateral.Sheet(6, 3, "hexagonal", periodic=True)
+    app.rows.value = 7
+    assert app.error is None and app.rows.value == 8 and (app.rows.min, app.rows.step) == (4, 2)
     app.kind.value = "square"
-    assert app.error is None and app.geometry == lateral.Sheet(5, 4, "square", periodic=True)
+    app.rows.value = 5
+    assert app.geometry == lateral.Sheet(5, 3, "square", periodic=True)
+    app.ends.value = "free"
+    app.rows.value = 1
+    assert app.error is None and app.geometry == lateral.Sheet(1, 3, "square")
+    assert app.n_drawn == 7, "once for each change"
+    with pytest.raises(ValueError, match="even number of rows"):
+        TissueExplorer(rows=5, ends="periodic")
+
+
+def test_all_sizes_in_reach_are_those_of_a_tissue(monkeypatch):
+    app = TissueExplorer(rows=4, columns=4, duration=1)
+    figure, made = app.figure, []
+
+    def only_the_tissue(kind, rows, columns, ends, **_):
+        made.append(tissues._tissue(kind, rows, columns, ends))
+        return figure
+
+    monkeypatch.setattr(app, "_draw", only_the_tissue)
+    monkeypatch.setattr(app, "_show", lambda picture: None)
+    for kind, ends, rows, columns in itertools.product(KINDS, ("free", "periodic"), range(1, 9), range(2, 6)):
+        app.kind.value, app.ends.value, app.rows.value, app.columns.value = kind, ends, rows, columns
+        assert app.error is None, app.values()
+    assert len(made) > 200
 
 
 def test_what_is_saved_is_the_tissue_at_the_time_of_the_clock(tmp_path):

@@ -309,6 +309,18 @@ def test_numbers_never_compile_again(explorer, compiled):
     assert compiled == []
 
 
+@pytest.mark.parametrize("app", [DynamicsExplorer, RuleExplorer, Comparison])
+def test_a_ring_of_two_is_out_of_reach(app, float32):
+    explorer = app(n_cells=2, duration=2.0)
+    explorer.boundary.value = "ring"
+    assert explorer.error is None and (explorer.n_cells.value, explorer.n_cells.min) == (3, 3)
+    explorer.boundary.value = "free"
+    explorer.n_cells.value = 2
+    assert explorer.error is None and explorer.n_drawn == 4
+    with pytest.raises(ValueError, match="a ring needs n_cells >= 3"):
+        app(n_cells=2, boundary="ring")
+
+
 def test_a_picture_on_axes_from_before_is_that_of_a_whole_drawing(explorer, monkeypatch):
     """Ticks are drawn once; pixel by pixel the picture is what matplotlib draws, and new axes are drawn anew."""
     ticks, draw = [], matplotlib.axis.Tick.draw

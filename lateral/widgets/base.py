@@ -4,10 +4,8 @@ From top to bottom: controls (the tissue, then the rule or the training, then th
 and of numbers, what an app adds, the picture, and the row that saves.
 """
 
-import csv
 import gc
 import html
-import io
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,27 +15,18 @@ from typing import Any, NamedTuple
 
 import ipywidgets
 import matplotlib.figure
-import numpy as np
 from IPython.display import HTML, display
 
 from lateral.checks import check_callable
 from lateral.plotting import Figure
-from lateral.storage.files import whole_file
 from lateral.widgets.backdrop import Backdrops
 from lateral.widgets.controls import MAX_SEED
+from lateral.widgets.export import EXPORTS, free_path, write_table
 from lateral.widgets.looks import NARROW, dark_if, in_two_rows
 from lateral.widgets.page import Page
 
-__all__ = [
-    "App",
-    "Explorer",
-    "Picture",
-    "cell_columns",
-    "error_text",
-    "explore",
-]
+__all__ = ["App", "Explorer", "Picture", "error_text", "explore"]
 
-EXPORTS = Path("exports")  # in the folder of the notebook; git ignores it
 # Stands beside each app, outside of it: what is inside is gone when the kernel is.
 HINT = (
     '<small style="opacity: 0.75">A live app. If its controls are missing, crossed out or do not answer: '
@@ -60,11 +49,6 @@ class Picture(NamedTuple):
     text: str = ""
     numbers: Mapping[str, Any] = {}
     tables: Mapping[str, Mapping[str, Sequence]] = {}
-
-
-def cell_columns(rows) -> dict[str, np.ndarray]:
-    """Columns of a table, by name, from an array with cells on its last axis."""
-    return {f"cell_{number}": column for number, column in enumerate(np.asarray(rows).T, 1)}
 
 
 def error_text(error: BaseException) -> str:
@@ -165,9 +149,7 @@ class App(ipywidgets.VBox):
             tables = self._tables or self.figure.curves()
             if not tables:
                 raise ValueError("this picture holds no curves to save: choose png, svg or pdf")
-            return [
-                _write_table(path.with_name(f"{path.stem}_{name}.csv"), columns) for name, columns in tables.items()
-            ]
+            return [write_table(path.with_name(f"{path.stem}_{name}.csv"), columns) for name, columns in tables.items()]
 
     def values(self) -> dict[str, Any]:
         """The values of all controls by name."""
@@ -213,13 +195,10 @@ class App(ipywidgets.VBox):
 
         What `save` returns, a path or a list of them, shows beside the button; so does an error.
         """
-        number = 1
-        while any(EXPORTS.glob(f"{stem}-{number}[._]*")):
-            number += 1
         self._saved.value = "saving …"
         try:
             EXPORTS.mkdir(exist_ok=True)
-            written = save(EXPORTS / f"{stem}-{number}.{ending}")
+            written = save(free_path(stem, ending))
         except Exception as error:  # a button has no caller to raise to
             self._saved.value = error_text(error)
         else:
@@ -260,13 +239,29 @@ class Explorer(App):
         check_callable("draw", draw)
         super().__init__(controls, groups=groups)
         self._draw, self._sizes, self._compiled = draw, tuple(sizes), set()
-        for control in controls.values():
-            control.observe(self._answer, names="value")
         self._answer()
         if self.error is not None:
             raise self.error
+        self._limit()
+        self._limiting = False
+        for control in controls.values():
+            control.observe(self._moved, names="value")
 
-    def _answer(self, _change=None):
+    def _limit(self) -> None:
+        """Leave only values that can be drawn in reach of the controls, given the others."""
+
+    def _moved(self, _change=None) -> None:
+        with self._lock:
+            if self._limiting:  # answered below
+                return
+            self._limiting = True
+            try:
+                self._limit()
+            finally:
+                self._limiting = False
+            self._answer()
+
+    def _answer(self) -> None:
         with self._lock:
             values = self.values()
             sizes = tuple(values[name] for name in self._sizes)
@@ -333,13 +328,3 @@ def _ours(figure: matplotlib.figure.Figure) -> Figure:
     if not isinstance(figure, Figure):
         figure.__class__ = Figure
     return figure
-
-
-def _write_table(path: Path, columns: Mapping[str, Sequence]) -> Path:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(zip(*(np.asarray(values).tolist() for values in columns.values()), strict=True))
-    with whole_file(path) as file:
-        file.write(text.getvalue().encode())
-    return path

@@ -14,7 +14,7 @@ from lateral.evaluation import what_was_found
 from lateral.model import final_states
 from lateral.rules import rates_of
 from lateral.training.session import TrainingSession
-from lateral.widgets.base import cell_columns
+from lateral.widgets.export import cell_columns
 from lateral.widgets.looks import dark_if
 
 __all__ = ["Canvas", "View", "name_of_score"]

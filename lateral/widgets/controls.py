@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import ipywidgets
 
-__all__ = ["MAX_SEED", "choice", "seed_field", "slider"]
+__all__ = ["MAX_SEED", "choice", "restrict", "seed_field", "slider"]
 
 MAX_SEED = 999_999
 LABEL = {"description_width": "138px"}
@@ -38,6 +38,13 @@ def slider(
         return ipywidgets.IntSlider(value=int(value), min=low, max=high, step=step or 1, **common)
     step = step or (high - low) / 20
     return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, readout_format=".3g", **common)
+
+
+def restrict(control: ipywidgets.IntSlider, low: int, step: int = 1) -> None:
+    """Let a slider of whole numbers start at `low` and go in steps; a value between goes up to the next."""
+    value = max(low, control.value)
+    control.value = min(value + (low - value) % step, control.max)
+    control.min, control.step = low, step
 
 
 def choice(options: Sequence, value=None, *, label: str = "", name: str = "value"):

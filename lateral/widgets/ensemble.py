@@ -8,9 +8,10 @@ import numpy as np
 import lateral
 from lateral import plotting
 from lateral.numerics import binary_entropy, entropy
-from lateral.widgets.base import Explorer, Picture, cell_columns
+from lateral.widgets.base import Explorer, Picture
 from lateral.widgets.controls import choice, seed_field, slider
 from lateral.widgets.explorers import describe, score
+from lateral.widgets.export import cell_columns
 
 __all__ = ["UtilityExplorer"]
 

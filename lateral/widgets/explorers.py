@@ -15,14 +15,16 @@ from lateral.evaluation import what_was_found
 from lateral.geometry import BOUNDARIES
 from lateral.objective import EnsembleUtility, influence
 from lateral.utility import UtilityEstimate
-from lateral.widgets.base import Explorer, Picture, cell_columns
+from lateral.widgets.base import Explorer, Picture
 from lateral.widgets.clock import Clock
-from lateral.widgets.controls import choice, seed_field, slider
+from lateral.widgets.controls import choice, restrict, seed_field, slider
+from lateral.widgets.export import cell_columns
 
 __all__ = [
     "RULES",
     "Comparison",
     "DynamicsExplorer",
+    "RowExplorer",
     "describe",
     "draw_outcome",
     "fates_table",
@@ -135,7 +137,14 @@ def _space_time_table(states) -> dict[str, Any]:
     return {"time": times} | cell_columns(states)
 
 
-class DynamicsExplorer(Explorer):
+class RowExplorer(Explorer):
+    """An explorer of a row of cells; its controls are those of `tissue_controls` and more."""
+
+    def _limit(self) -> None:
+        restrict(self.n_cells, 3 if self.boundary.value == "ring" else 2)
+
+
+class DynamicsExplorer(RowExplorer):
     """A tissue under lateral inhibition `f = -strength tanh(steepness (s̄ - 1/2))`, or any other rule (notebook 01).
 
     The picture: one tissue over time, the final fates of 40, and U of 500 with its standard error. Above it, a clock
@@ -199,7 +208,7 @@ def _influence_on_u(fates):
     return influence(EnsembleUtility(), fates)[1]
 
 
-class Comparison(Explorer):
+class Comparison(RowExplorer):
     """Two rules in the same tissue, on the same initial states and the same noise.
 
     The picture: one tissue under each rule over time, both rules, and U with its standard error. `last["difference"]`

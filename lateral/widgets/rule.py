@@ -15,9 +15,10 @@ import numpy as np
 import lateral
 from lateral import plotting
 from lateral.presets import MAX_RATE
-from lateral.widgets.base import Explorer, Picture
+from lateral.widgets.base import Picture
 from lateral.widgets.controls import choice, seed_field
 from lateral.widgets.explorers import (
+    RowExplorer,
     describe,
     draw_outcome,
     fates_table,
@@ -33,7 +34,7 @@ from lateral.widgets.pencil import Pencil
 __all__ = ["RuleExplorer"]
 
 
-class RuleExplorer(Explorer):
+class RuleExplorer(RowExplorer):
     """Draw f with the mouse or by its handles, or take a rule and bend it (notebook 03).
 
     Attributes:

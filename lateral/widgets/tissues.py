@@ -15,10 +15,11 @@ from lateral import plotting
 from lateral.contexts import contexts_of
 from lateral.geometry import Geometry, check_geometry
 from lateral.mosaic import disc_radii, plot_mosaic
-from lateral.widgets.base import Explorer, Picture, cell_columns
+from lateral.widgets.base import Explorer, Picture
 from lateral.widgets.clock import Clock
-from lateral.widgets.controls import choice, seed_field, slider
+from lateral.widgets.controls import choice, restrict, seed_field, slider
 from lateral.widgets.explorers import RULES, fates_table, tabulated
+from lateral.widgets.export import cell_columns
 from lateral.widgets.looks import BACKGROUND
 
 __all__ = ["TissueExplorer", "bound_of_sample"]
@@ -105,6 +106,15 @@ class TissueExplorer(Explorer):
             step = -(-len(self._states) // MAX_FRAMES)
             states, title = self._states[::step], self.values()["rule"]
             return [plotting.save_animation(path, states, self.geometry, step * self.time.dt, f"{title},")]
+
+    def _limit(self) -> None:
+        """Hexagons close to a torus in an even number of rows; what closes, and Voronoi tissues, need three cells."""
+        if "kind" not in self.controls:
+            return
+        kind, closed = self.kind.value, self.ends.value == "periodic"
+        hexagons = kind == "hexagonal" and closed
+        restrict(self.rows, 4 if hexagons else 3 if kind == "square" and closed else 1, 2 if hexagons else 1)
+        restrict(self.columns, 3 if kind in ("ring", "voronoi") or (kind in CLOSABLE and closed) else 2)
 
     def _picture(self, *, noise_strength, duration, rule, seed, kind="", rows=0, columns=0, ends="") -> Picture:
         if kind:
