@@ -1,6 +1,6 @@
 """Train rules that prefer one pattern, which lifts U above 6/7, and see at which time steps they do.
 
-    python benchmarks/symmetry.py                # seeds 0 to 4, about half an hour on two cores
+    python benchmarks/symmetry.py                # seeds 0 to 9, about 40 minutes on two cores
     python benchmarks/symmetry.py --seeds 5 6    # these only; what is stored of others stays
 
 Two patterns that are made equally often score 6/7 = 0.857 at most, one that is always made 0.985 (N = 7). An odd rule
@@ -70,7 +70,7 @@ def measure_long(values: np.ndarray, key) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
+    parser.add_argument("--seeds", type=int, nargs="+", default=range(10))
     options = parser.parse_args()
     warnings.simplefilter("ignore", lateral.TimeStepWarning)  # all time steps stand in the table
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

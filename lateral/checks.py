@@ -7,7 +7,9 @@ remain.
 
 import math
 import operator
+from collections.abc import Callable
 from numbers import Integral
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ __all__ = [
     "LARGEST_SIZE",
     "check_callable",
     "check_choice",
+    "check_each",
     "check_fates",
     "check_key",
     "check_kind",
@@ -54,6 +57,13 @@ def check_size(name: str, value, minimum: int = 1) -> int:
     if size > LARGEST_SIZE:
         raise ValueError(f"{name} must be below 2^31, got {size}")
     return size
+
+
+def check_each(name: str, values, check: Callable[[str, Any], Any], example: str) -> tuple:
+    """A tuple of at least one value, of which each passes `check(name, value)`."""
+    if not isinstance(values, tuple | list) or not values:
+        raise ValueError(f"{name} must be a tuple such as {example}, got {values!r}")
+    return tuple(check(f"{name}[{i}]", value) for i, value in enumerate(values))
 
 
 def working_range() -> tuple[float, float]:

@@ -3,7 +3,8 @@
 A (mu + lambda) strategy: each generation scores a population of networks by the hard utility of the patterns they
 make, keeps the best `n_parents` as they are and fills up with Gaussian mutants of them. All networks of a
 generation see the same noise (common random numbers), so that they are compared on equal terms, and each generation
-sees new noise: parents are scored afresh, so that a lucky score does not survive.
+sees new noise: parents are scored afresh, so that a lucky score does not survive. Where scores are noisy it is better
+not to choose parents at all but to breed from their weighted mean (`recombination`): luck averages out.
 
     strategy = EvolutionStrategy(mutation_strength=0.1)
     state = strategy.init(network, key)
@@ -21,11 +22,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from lateral.checks import check_key, check_kind, check_size
-from lateral.fields import documented, number, recorded, settings, size, sort_settings, value
+from lateral.checks import check_each, check_key, check_kind, check_number, check_size
+from lateral.fields import documented, flag, number, recorded, settings, size, sort_settings, value
 from lateral.model import Model, check_model, final_states, objective_of_fates, scores_of_fates
 from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.numerics import worst_if_not_finite
@@ -48,10 +50,11 @@ __all__ = [
 
 
 def check_divisors(name: str, divisors) -> tuple[int, ...]:
-    """Whole numbers >= 1, one at least."""
-    if not isinstance(divisors, tuple | list) or not divisors:
-        raise ValueError(f"{name} must be a tuple of whole numbers, such as (1, 4), got {divisors!r}")
-    return tuple(check_size(f"{name}[{i}]", divisor) for i, divisor in enumerate(divisors))
+    return check_each(name, divisors, check_size, "(1, 4)")
+
+
+def _check_shares(name: str, shares) -> tuple[float, ...]:
+    return check_each(name, shares, partial(check_number, above=0.0, maximum=1.0), "(1.0, 0.5)")
 
 
 class EvolutionState(NamedTuple):
@@ -70,14 +73,24 @@ class EvolutionState(NamedTuple):
 
 @settings
 class EvolutionStrategy:
-    """The (mu + lambda) strategy."""
+    """The (mu + lambda) strategy, or (mu/mu_w, lambda) with recombination.
+
+    With recombination a generation consists of mutants of one network, the mean of the best of the last, which weigh
+    `log(n_parents + 1/2) - log(rank)` (Hansen 2016, arXiv:1604.00772, eq. 49). It is also what is returned at the end.
+    """
 
     population_size: int = size(20, "networks scored in each generation, parents included", minimum=2)
     n_parents: int = size(5, "best networks that survive and are mutated, fewer than the population")
     mutation_strength: ArrayLike = number(0.1, "standard deviation of the mutation of each parameter", above=0.0)
+    mutation_decay: ArrayLike = number(1.0, "factor on it after each generation", above=0.0, maximum=1.0)
+    recombination: bool = flag(False, "breed from the weighted mean of the parents in place of each of them")
     dt_divisors: tuple[int, ...] = value(
         (1,), "each rule counts by its worst objective at the time step divided by these", check_divisors, static=True
     )
+    duration_shares: tuple[float, ...] = value(
+        (1.0,), "shares of the duration after which it does, one for all divisors or one for each", _check_shares,
+        static=True,
+    )  # fmt: skip
 
     method = "evolution"
     unit = "generation"
@@ -86,6 +99,11 @@ class EvolutionStrategy:
     def check_together(self):
         if self.n_parents >= self.population_size:
             raise ValueError(f"n_parents must be below population_size = {self.population_size}, got {self.n_parents}")
+        if len(self.duration_shares) not in (1, len(self.dt_divisors)):
+            raise ValueError(
+                f"duration_shares must be one number or one for each of dt_divisors = {self.dt_divisors}, "
+                f"got {self.duration_shares}"
+            )
 
     def init(self, network, key: Array, params: Any = None) -> EvolutionState:
         """A first population of independent random networks, or of `params` and mutants of them."""
@@ -98,20 +116,36 @@ class EvolutionStrategy:
         """A first population of `params` itself and mutants of it."""
         params = as_floats(params)
         copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.population_size, *x.shape)), params)
-        mutants = self._mutate(copies, check_key(key))
+        mutants = _mutate(copies, self.mutation_strength, check_key(key))
         return self._first(jax.tree.map(lambda old, new: new.at[0].set(old[0]), copies, mutants))
 
     def ask(self, state: EvolutionState, key: Array) -> Any:
-        """The networks to score next: at first the initial ones, later the best parents and mutants of them."""
+        """The networks to score next: at first the initial ones, later the best parents and mutants of them.
+
+        With recombination only mutants, of the mean of the parents.
+        """
         check_key(key)
         parent_key, mutation_key = jax.random.split(key)
-        order = jnp.argsort(-state.fitness)[: self.n_parents]
-        parents = jax.tree.map(lambda x: x[order], state.population)
-        chosen = jax.random.randint(parent_key, (self.population_size - self.n_parents,), 0, self.n_parents)
-        children = self._mutate(jax.tree.map(lambda x: x[chosen], parents), mutation_key)
-        bred = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), parents, children)
+        parents = self.parents(state)
+        strength = self.mutation_strength * jnp.asarray(self.mutation_decay, float) ** state.generation
+        if self.recombination:
+            chosen = jnp.zeros(self.population_size, int)
+        else:
+            chosen = jax.random.randint(parent_key, (self.population_size - self.n_parents,), 0, self.n_parents)
+        bred = _mutate(jax.tree.map(lambda x: x[chosen], parents), strength, mutation_key)
+        if not self.recombination:
+            bred = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), parents, bred)
         first = state.generation == 0
         return jax.tree.map(lambda old, new: jnp.where(first, old, new), state.population, bred)
+
+    def parents(self, state: EvolutionState) -> Any:
+        """What is bred from: the best networks of the last generation, or their weighted mean as the only one."""
+        order = jnp.argsort(-state.fitness)[: self.n_parents]
+        best = jax.tree.map(lambda x: x[order], state.population)
+        if not self.recombination:
+            return best
+        weights = np.log(self.n_parents + 0.5) - np.log(np.arange(1, self.n_parents + 1))
+        return jax.tree.map(lambda x: jnp.tensordot(weights / weights.sum(), x, 1)[None].astype(x.dtype), best)
 
     def tell(self, state: EvolutionState, population: Any, fitness: ArrayLike) -> EvolutionState:
         """Remember the scores of `population`, one for each network; a score that is not finite comes last."""
@@ -129,8 +163,8 @@ class EvolutionStrategy:
         ask_key, score_key = jax.random.split(key)
         population = self.ask(state, ask_key)
         objectives = []
-        for divisor in self.dt_divisors:
-            fates = jax.vmap(lambda params, divisor=divisor: _fates(params, model, score_key, divisor))(population)
+        for shorter, divisor in self.trials(model):
+            fates = jax.vmap(lambda params, m=shorter, n=divisor: _fates(params, m, score_key, n))(population)
             objectives.append(jax.vmap(partial(objective_of_fates, model=model))(fates))
         objective = reduce(jnp.minimum, objectives)  # NaN where one of them is
         state = self.tell(state, population, objective)
@@ -139,25 +173,35 @@ class EvolutionStrategy:
         return state, record | scores_of_fates(fates[best], model)
 
     def params(self, state: EvolutionState) -> Any:
-        """Parameters of the network with the highest score of the last generation."""
+        """Parameters of the network with the highest score of the last generation; with recombination the mean."""
+        if self.recombination:
+            return jax.tree.map(lambda x: x[0], self.parents(state))
         return jax.tree.map(lambda x: x[jnp.argmax(state.fitness)], state.population)
 
-    def work(self, model: Model) -> int:
-        """Cell updates of one generation."""
-        return self.population_size * sum(self.dt_divisors) * model.cell_updates
+    def trials(self, model: Model) -> list[tuple[Model, int]]:
+        """What each network is scored in: the model, for a share of its duration, and by what its step is divided."""
+        shares = self.duration_shares * (len(self.dt_divisors) if len(self.duration_shares) == 1 else 1)
+        steps = [max(1, round(share * model.n_steps)) for share in shares]
+        return [(model.changed(n_steps=n), divisor) for n, divisor in zip(steps, self.dt_divisors, strict=True)]
+
+    def work(self, model: Model, n_networks: int | None = None) -> int:
+        """Cell updates to score so many networks, by default those of one generation."""
+        of_one = sum(divisor * shorter.cell_updates for shorter, divisor in self.trials(model))
+        return of_one * (self.population_size if n_networks is None else n_networks)
 
     def _first(self, population):
         unscored = jnp.full(self.population_size, jnp.finfo(jnp.result_type(float)).min)
         return EvolutionState(population, unscored, jnp.zeros((), jnp.int32))
 
-    def _mutate(self, population, key):
-        leaves, treedef = jax.tree.flatten(population)
-        keys = jax.random.split(key, len(leaves))
-        mutated = [
-            leaf + jnp.asarray(self.mutation_strength, leaf.dtype) * jax.random.normal(leaf_key, leaf.shape, leaf.dtype)
-            for leaf, leaf_key in zip(leaves, keys, strict=True)
-        ]
-        return jax.tree.unflatten(treedef, mutated)
+
+def _mutate(population, strength: ArrayLike, key: Array):
+    leaves, treedef = jax.tree.flatten(population)
+    keys = jax.random.split(key, len(leaves))
+    mutated = [
+        leaf + jnp.asarray(strength, leaf.dtype) * jax.random.normal(leaf_key, leaf.shape, leaf.dtype)
+        for leaf, leaf_key in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, mutated)
 
 
 def population_fitness(
@@ -213,7 +257,7 @@ def train_evolution(
         A `Run` whose history holds, for each generation, the `objective` of the best network and the
         `mean_objective` of all, and `utility` and `alternation` of the best; all at `model.n_replicates`, hence biased
         upward. `run.settings["final_objective"]` is that of the network returned, on `n_final` replicates; as the
-        best of several it is a little too high.
+        best of several it is a little too high, unless it is the mean of the last parents (`recombination`).
 
     Raises:
         TrainingDiverged: when no network of a generation, or none of the last parents, has a finite objective; its
@@ -240,16 +284,12 @@ def best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
     """The best of the last parents, all scored once more, with the history of them all."""
     if not training.finite:
         raise _nothing_finite(f"network of generation {training.n_done + 1}", training, plan)
-    state, strategy = training.state, training.algorithm
-    parents = jax.tree.map(lambda x: x[jnp.argsort(-state.fitness)[: strategy.n_parents]], state.population)
-    final = training.model.changed(n_replicates=plan.n_final)
-    scores = reduce(jnp.minimum, [_population_fitness(parents, final, key, n)[0] for n in strategy.dt_divisors])
+    strategy, final = training.algorithm, training.model.changed(n_replicates=plan.n_final)
+    parents = strategy.parents(training.state)
+    scores = reduce(jnp.minimum, [_population_fitness(parents, m, key, n)[0] for m, n in strategy.trials(final)])
     if not jnp.isfinite(scores).any():
         raise _nothing_finite("parent of the last generation", training, plan)
-    work = (
-        training.n_done * strategy.work(training.model)
-        + strategy.n_parents * sum(strategy.dt_divisors) * final.cell_updates
-    )
+    work = training.n_done * strategy.work(training.model) + strategy.work(final, scores.size)
     scores = worst_if_not_finite(scores)
     best = jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
     kept = recorded(plan) | {"cell_updates": work, "final_objective": float(jnp.max(scores))}

@@ -163,7 +163,9 @@ def test_the_comparison_at_equal_work_says_what_notebook_07_reads_from_it():
 
 def test_rules_that_make_one_pattern_pass_two_patterns():
     found = json.loads((ROOT / "benchmarks" / "symmetry.json").read_text())
-    assert len(found) == 5
+    assert len(found) == 10
     for entry in found.values():
         assert entry["pattern"] in ("0110110", "1001001")
-        assert min(entry["utility"][:3]) > 6 / 7 and entry["utility_long"] > 0.93
+        assert min(entry["utility"]) > 6 / 7 and entry["utility_long"] > 0.93
+    lowest = [min(entry["utility"][:3]) for entry in found.values()]
+    assert np.median(lowest) > 0.94 and min(lowest) > 0.92

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -122,6 +123,48 @@ def test_elites_stay_as_they_are_and_only_they_are_mutated(key):
         assert abs((parents[:, 0] == parent).mean() - 1 / 3) < 4.0 * np.sqrt(2 / 9 / len(parents))
 
 
+def test_with_recombination_all_are_mutants_of_the_weighted_mean_of_the_best(key):
+    """The best three at 0, 3 and 30: with the weights of Hansen 2016, log(3.5 / rank) of their sum, the mean is known.
+
+    After two generations of a decay of 0.8 the mutation strength of 0.5 is 0.32.
+    """
+    strategy = EvolutionStrategy(4000, 3, 0.5, mutation_decay=0.8, recombination=True)
+    population = {"x": 1000.0 + jnp.zeros((4000, 2)).at[jnp.array([7, 100, 3000]), 1].set(1.0)}
+    population["x"] = population["x"].at[jnp.array([7, 100, 3000]), 0].set(jnp.array([3.0, 0.0, 30.0]))
+    fitness = jnp.zeros(4000).at[jnp.array([7, 100, 3000])].set(jnp.array([2.0, 3.0, 1.0]))
+    state = strategy.init_around({"x": jnp.zeros(2)}, key)
+    for _ in range(2):
+        state = strategy.tell(state, population, fitness)
+    weights = np.log(3.5 / np.array([1.0, 2.0, 3.0]))
+    mean = np.array([weights @ [0.0, 3.0, 30.0] / weights.sum(), 1001.0])
+    np.testing.assert_allclose(strategy.params(state)["x"], mean, rtol=1e-5)
+    mutations = np.asarray(ask(strategy, state, key)["x"]) - mean
+    assert mutations.shape == (4000, 2)
+    assert abs(mutations.std() / 0.32 - 1.0) < 4.0 / np.sqrt(2.0 * mutations.size)
+    assert abs(mutations.mean()) < 4.0 * 0.32 / np.sqrt(mutations.size)
+
+
+def test_recombination_comes_closer_to_the_optimum_where_scores_are_noisy(float32):
+    """-|x|² of ten parameters with an error of 1: mutants are nearly alike, and which of them seems best is luck."""
+
+    @partial(jax.jit, static_argnames="recombination")
+    def distance(key, recombination):
+        strategy = EvolutionStrategy(16, 5, 0.5, recombination=recombination)
+        state = strategy.init_around({"x": jnp.full(10, 1.0)}, key)
+
+        def generation(state, key):
+            population = strategy.ask(state, key)
+            scores = -jnp.sum(population["x"] ** 2, axis=1) + jax.random.normal(key, 16)
+            return strategy.tell(state, population, scores), None
+
+        state = jax.lax.scan(generation, state, jax.random.split(key, 60))[0]
+        return jnp.linalg.norm(strategy.params(state)["x"])
+
+    keys = jax.random.split(jax.random.key(0), 40)
+    with_it, without = (np.mean([distance(key, recombination) for key in keys]) for recombination in (True, False))
+    assert with_it < 0.75 * without
+
+
 def test_a_lucky_score_does_not_survive(key):
     """The best of one generation is scored afresh in the next, and goes if it was luck."""
     state = init(SMALL, VECTOR, key)
@@ -219,6 +262,21 @@ def test_a_run_does_not_depend_on_its_chunks_and_repeats_bit_by_bit(run):
             np.testing.assert_array_equal(again.history[name], values)
 
 
+def test_a_run_with_recombination_returns_the_mean_of_its_last_parents():
+    trainings = []
+    mean = evolve(strategy=dataclasses.replace(SMALL, recombination=True), callback=trainings.append)
+    state = trainings[-1].state  # after the last generation
+    best = np.argsort(-np.asarray(state.fitness), kind="stable")[:3]
+    weights = np.log(3.5 / np.array([1.0, 2.0, 3.0]))
+    for name, leaf in state.population.items():
+        np.testing.assert_allclose(mean.params[name], weights @ np.asarray(leaf)[best] / weights.sum(), rtol=1e-5)
+    with jax.enable_x64(False):
+        only, final_key = jax.tree.map(lambda leaf: leaf[None], mean.params), jax.random.split(jax.random.key(1), 3)[2]
+        (final,), _ = population_fitness(only, MODEL.changed(n_replicates=100), final_key)
+    assert mean.settings["final_objective"] == pytest.approx(float(final), abs=1e-6)
+    assert mean.settings["cell_updates"] == (8 * 40 * N_GENERATIONS + 100) * 5 * 50
+
+
 def test_another_key_gives_another_run(run):
     assert not trees_equal(evolve(seed=2).params, run.params)
 
@@ -230,6 +288,7 @@ def test_history_is_sensible_and_the_settings_are_recorded(run):
     settings = {"population_size": 8, "n_parents": 3, "mutation_strength": 0.5, "n_final": 100}
     work = (8 * 40 * N_GENERATIONS + 3 * 100) * 5 * 50  # the population, and the last parents once more
     settings |= {"n_generations": N_GENERATIONS, "cell_updates": work, "dt_divisors": [1]}
+    settings |= {"duration_shares": [1.0], "mutation_decay": 1.0, "recombination": False}
     with jax.enable_x64(False):
         only = jax.tree.map(lambda leaf: leaf[None], run.params)
         final_key = jax.random.split(jax.random.key(1), 3)[2]

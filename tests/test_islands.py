@@ -45,6 +45,23 @@ def test_a_rule_counts_by_its_worst_time_step():
     assert strategy.work(MODEL) == 4 * 5 * MODEL.cell_updates
 
 
+@pytest.mark.parametrize(("shares", "steps"), [((0.5,), (10, 10)), ((1.0, 0.25), (20, 5)), ((1.0, 0.001), (20, 1))])
+def test_a_rule_counts_after_a_share_of_the_duration(shares, steps):
+    strategy = EvolutionStrategy(population_size=3, n_parents=2, dt_divisors=(1, 3), duration_shares=shares)
+    state = strategy.init(MODEL.network, jax.random.key(0))
+    key = jax.random.key(1)
+    after, _ = strategy.step(state, MODEL, key)
+    score_key = jax.random.split(key)[1]
+    for number, fitness in enumerate(after.fitness):
+        rule = RegulatoryFunction(MODEL.network, jax.tree.map(lambda leaf, i=number: leaf[i], state.population))
+        each = [
+            hard_objective(final_states(rule, MODEL, score_key, refine=refine, n_steps=n_steps), MODEL)
+            for refine, n_steps in zip((1, 3), steps, strict=True)
+        ]
+        assert float(fitness) == pytest.approx(float(min(each)), abs=1e-6)
+    assert strategy.work(MODEL) == 3 * (steps[0] + 3 * steps[1]) * MODEL.cell_updates // MODEL.n_steps
+
+
 def test_one_divisor_is_the_strategy_as_it_was():
     strategy = EvolutionStrategy(population_size=5, n_parents=2)
     state = strategy.init(MODEL.network, jax.random.key(0))
@@ -67,8 +84,9 @@ def test_a_run_tells_what_it_grew_from_and_what_it_cost(run):
     assert jax.tree.structure(run.initial_params) == jax.tree.structure(run.params)
     one = MODEL.cell_updates  # of 32 tissues
     drawn = 32 * one // 4 + 32 * 2 * one + 16 * 16 * one  # on 16 tissues for half of the time, on 64, on 512
-    evolved = 3 * (2 * 6 * 2 * one + 2 * 2 * 2 * one) + 2 * (3 * 6 * 3 * one + 2 * 3 * 2 * one)
-    assert run.settings["cell_updates"] == drawn + evolved
+    settled = 3 * (2 * 6 * 2 * one + 2 * 2 * one)  # at half the time step; the mean at the end on 64 tissues
+    gone_on = 2 * (3 * 6 + 2) * (one + 2 * 8 * one // 20)  # there for 8 of 20 steps too
+    assert run.settings["cell_updates"] == drawn + settled + gone_on
 
 
 def test_it_goes_on_from_a_checkpoint_to_the_same_end(run, tmp_path):
@@ -115,9 +133,14 @@ def test_what_is_nowhere_finite_ends_with_a_reason(nan_allowed):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"dt_divisors": ()}, "dt_divisors must be a tuple of whole numbers"),
-        ({"dt_divisors": 4}, "dt_divisors must be a tuple of whole numbers"),
+        ({"dt_divisors": ()}, "dt_divisors must be a tuple such as"),
+        ({"dt_divisors": 4}, "dt_divisors must be a tuple such as"),
         ({"settling_divisors": (1, 0)}, r"settling_divisors\[1\] must be"),
+        ({"duration_shares": (1.0, 1.5)}, r"duration_shares\[1\] must be"),
+        ({"duration_shares": 0.5}, "duration_shares must be a tuple such as"),
+        ({"duration_shares": (1.0, 0.5, 0.5)}, r"one for each of dt_divisors = \(1, 2\)"),
+        ({"mutation_decay": 1.5}, "mutation_decay must be"),
+        ({"recombination": 1}, "recombination must be True or False"),
         ({"n_parents": 6}, "n_parents must be below population_size = 6"),
         ({"n_island": 6}, "n_island"),
     ],
