@@ -127,7 +127,7 @@ class EvolutionStrategy:
         check_key(key)
         parent_key, mutation_key = jax.random.split(key)
         parents = self.parents(state)
-        strength = self.mutation_strength * jnp.asarray(self.mutation_decay, float) ** state.generation
+        strength = self.mutation_strength * jnp.asarray(self.mutation_decay, float) ** state.generation.astype(float)
         if self.recombination:
             chosen = jnp.zeros(self.population_size, int)
         else:
@@ -145,7 +145,7 @@ class EvolutionStrategy:
         if not self.recombination:
             return best
         weights = np.log(self.n_parents + 0.5) - np.log(np.arange(1, self.n_parents + 1))
-        return jax.tree.map(lambda x: jnp.tensordot(weights / weights.sum(), x, 1)[None].astype(x.dtype), best)
+        return jax.tree.map(lambda x: jnp.tensordot(jnp.asarray(weights / weights.sum(), x.dtype), x, 1)[None], best)
 
     def tell(self, state: EvolutionState, population: Any, fitness: ArrayLike) -> EvolutionState:
         """Remember the scores of `population`, one for each network; a score that is not finite comes last."""

@@ -40,6 +40,9 @@ CALLS = {
     "pathwise": lambda: train_backprop(**_pathwise()).params,
     "score": lambda: train_backprop(BUMPS, key=KEY, n_epochs=2, gradient=Score()).params,
     "evolution": lambda: train(EvolutionStrategy(4, 2), MODEL, key=KEY, n_steps=2, chunk_size=2).params,
+    "recombination": lambda: (
+        train(EvolutionStrategy(4, 2, recombination=True), MODEL, key=KEY, n_steps=2, chunk_size=2).params
+    ),
 }
 
 
