@@ -59,10 +59,10 @@ def check_size(name: str, value, minimum: int = 1) -> int:
     return size
 
 
-def check_each(name: str, values, check: Callable[[str, Any], Any], example: str) -> tuple:
-    """A tuple of at least one value, of which each passes `check(name, value)`."""
+def check_each(name: str, values, check: Callable[[str, Any], Any], of: str) -> tuple:
+    """A tuple of at least one value, of which each passes `check(name, value)`. An error says what it must be `of`."""
     if not isinstance(values, tuple | list) or not values:
-        raise ValueError(f"{name} must be a tuple such as {example}, got {values!r}")
+        raise ValueError(f"{name} must be a tuple of {of}, got {values!r}")
     return tuple(check(f"{name}[{i}]", value) for i, value in enumerate(values))
 
 

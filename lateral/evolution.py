@@ -50,11 +50,12 @@ __all__ = [
 
 
 def check_divisors(name: str, divisors) -> tuple[int, ...]:
-    return check_each(name, divisors, check_size, "(1, 4)")
+    """Whole numbers >= 1, one at least."""
+    return check_each(name, divisors, check_size, "whole numbers, such as (1, 4)")
 
 
 def _check_shares(name: str, shares) -> tuple[float, ...]:
-    return check_each(name, shares, partial(check_number, above=0.0, maximum=1.0), "(1.0, 0.5)")
+    return check_each(name, shares, partial(check_number, above=0.0, maximum=1.0), "numbers, such as (1.0, 0.5)")
 
 
 class EvolutionState(NamedTuple):
@@ -128,18 +129,15 @@ class EvolutionStrategy:
         parent_key, mutation_key = jax.random.split(key)
         parents = self.parents(state)
         strength = self.mutation_strength * jnp.asarray(self.mutation_decay, float) ** state.generation.astype(float)
-        if self.recombination:
-            chosen = jnp.zeros(self.population_size, int)
-        else:
-            chosen = jax.random.randint(parent_key, (self.population_size - self.n_parents,), 0, self.n_parents)
-        bred = _mutate(jax.tree.map(lambda x: x[chosen], parents), strength, mutation_key)
-        if not self.recombination:
-            bred = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), parents, bred)
+        n_kept, n_bred_from = (0, 1) if self.recombination else (self.n_parents, self.n_parents)
+        chosen = jax.random.randint(parent_key, (self.population_size - n_kept,), 0, n_bred_from)
+        children = _mutate(jax.tree.map(lambda x: x[chosen], parents), strength, mutation_key)
+        bred = jax.tree.map(lambda a, b: jnp.concatenate([a[:n_kept], b]), parents, children)
         first = state.generation == 0
         return jax.tree.map(lambda old, new: jnp.where(first, old, new), state.population, bred)
 
     def parents(self, state: EvolutionState) -> Any:
-        """What is bred from: the best networks of the last generation, or their weighted mean as the only one."""
+        """What is bred from: the best networks of the last generation, best first, or their weighted mean alone."""
         order = jnp.argsort(-state.fitness)[: self.n_parents]
         best = jax.tree.map(lambda x: x[order], state.population)
         if not self.recombination:
@@ -174,15 +172,12 @@ class EvolutionStrategy:
 
     def params(self, state: EvolutionState) -> Any:
         """Parameters of the network with the highest score of the last generation; with recombination the mean."""
-        if self.recombination:
-            return jax.tree.map(lambda x: x[0], self.parents(state))
-        return jax.tree.map(lambda x: x[jnp.argmax(state.fitness)], state.population)
+        return jax.tree.map(lambda x: x[0], self.parents(state))
 
     def trials(self, model: Model) -> list[tuple[Model, int]]:
         """What each network is scored in: the model, for a share of its duration, and by what its step is divided."""
         shares = self.duration_shares * (len(self.dt_divisors) if len(self.duration_shares) == 1 else 1)
-        steps = [max(1, round(share * model.n_steps)) for share in shares]
-        return [(model.changed(n_steps=n), divisor) for n, divisor in zip(steps, self.dt_divisors, strict=True)]
+        return [(model.shortened(share), n) for share, n in zip(shares, self.dt_divisors, strict=True)]
 
     def work(self, model: Model, n_networks: int | None = None) -> int:
         """Cell updates to score so many networks, by default those of one generation."""

@@ -77,6 +77,10 @@ class Model:
         """Work of simulating all replicates once: cells times replicates times steps."""
         return self.n_replicates * self.n_cells * self.n_steps
 
+    def shortened(self, share: float) -> "Model":
+        """The model with a share of its duration, one step at least."""
+        return self.changed(n_steps=max(1, round(share * self.n_steps)))
+
     def check_together(self):
         most = math.inf if self.readout.n_fates > 2 else self.readout.relaxed.max_cells
         if self.n_cells > most:

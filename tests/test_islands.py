@@ -133,11 +133,11 @@ def test_what_is_nowhere_finite_ends_with_a_reason(nan_allowed):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"dt_divisors": ()}, "dt_divisors must be a tuple such as"),
-        ({"dt_divisors": 4}, "dt_divisors must be a tuple such as"),
+        ({"dt_divisors": ()}, "dt_divisors must be a tuple of whole numbers"),
+        ({"dt_divisors": 4}, "dt_divisors must be a tuple of whole numbers"),
         ({"settling_divisors": (1, 0)}, r"settling_divisors\[1\] must be"),
         ({"duration_shares": (1.0, 1.5)}, r"duration_shares\[1\] must be"),
-        ({"duration_shares": 0.5}, "duration_shares must be a tuple such as"),
+        ({"duration_shares": 0.5}, "duration_shares must be a tuple of numbers"),
         ({"duration_shares": (1.0, 0.5, 0.5)}, r"one for each of dt_divisors = \(1, 2\)"),
         ({"mutation_decay": 1.5}, "mutation_decay must be"),
         ({"recombination": 1}, "recombination must be True or False"),

@@ -96,9 +96,8 @@ def _drawn(model: Model, key: Array, n_candidates: int) -> Any:
 
 def _scores(rules, model: Model, heat: Heat, key: Array) -> tuple[np.ndarray, int]:
     """Of each rule what counts in this heat, and the cell updates that it took."""
-    n_steps = max(1, round(heat.share * model.n_steps))
-    model = model.changed(n_replicates=heat.n_replicates, n_steps=n_steps)
-    models = [model, model.changed(n_steps=4 * n_steps, dt=model.dt / 4)] if heat.refine else [model]
+    model = model.changed(n_replicates=heat.n_replicates).shortened(heat.share)
+    models = [model, model.changed(n_steps=4 * model.n_steps, dt=model.dt / 4)] if heat.refine else [model]
     n_rules = jax.tree.leaves(rules)[0].shape[0]
     n_batches = -(-n_rules * heat.n_replicates // BATCH)
     size = -(-n_rules // n_batches)

@@ -140,6 +140,9 @@ def _space_time_table(states) -> dict[str, Any]:
 class RowExplorer(Explorer):
     """An explorer of a row of cells; its controls are those of `tissue_controls` and more."""
 
+    def __init__(self, draw: Callable, **controls):
+        super().__init__(draw, sizes=("n_cells", "boundary"), **controls)
+
     def _limit(self) -> None:
         restrict(self.n_cells, 3 if self.boundary.value == "ring" else 2)
 
@@ -181,7 +184,7 @@ class DynamicsExplorer(RowExplorer):
                 "steepness": slider(0.5, 20.0, steepness, 0.5, label="steepness (1 / state)", name="steepness"),
             }
         self.time = Clock(dt=DT * EVERY)
-        super().__init__(self._picture, sizes=("n_cells", "boundary"), **controls, seed=seed_field(seed))
+        super().__init__(self._picture, **controls, seed=seed_field(seed))
         *above, picture, footer = self.children
         self.children = (*above, self.time, picture, footer)
 
@@ -238,7 +241,6 @@ class Comparison(RowExplorer):
                 raise ValueError(f"left and right must be among {', '.join(names)}, got {name!r}")
         super().__init__(
             self._picture,
-            sizes=("n_cells", "boundary"),
             **tissue_controls(type(self).__name__, ("left", "right", "seed"), start),
             left=choice(names, left or names[0], label="left"),
             right=choice(names, right or names[-1], label="right"),

@@ -86,7 +86,6 @@ class RuleExplorer(RowExplorer):
         keep_odd = ipywidgets.Checkbox(value=True, description="draw odd: f(1 - s̄) = -f(s̄)", indent=False)
         super().__init__(
             self._picture,
-            sizes=("n_cells", "boundary"),
             **tissue_controls(type(self).__name__, ("start_from", "seed"), start),
             start_from=choice(names, start_from, label="rule"),
             keep_odd=keep_odd,
