@@ -75,7 +75,9 @@ N_STEP_RULES = 73_728  # so many take the work of the others
 
 def trained_by_preset(method: str, seed: int, network) -> tuple[Any, Any, int]:
     """Parameters, their network, and the work."""
-    model, settings = lateral.preset(*PRESETS[method], network=network)
+    # The recipe of the score trains step rules themselves.
+    own = {} if method == "recipe" and isinstance(network, lateral.RBFNetwork) else {"network": network}
+    model, settings = lateral.preset(*PRESETS[method], **own)
     run = lateral.train_restarts(model, key=jax.random.key(seed), **settings)
     return run.params, run.model.network, int(run.settings["cell_updates"])
 

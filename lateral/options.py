@@ -22,6 +22,7 @@ from lateral.training.estimators import ESTIMATORS
 
 __all__ = ["make_parser"]
 
+LAYERS = {"evolution": str(HIDDEN_DIMS), "backprop": "bumps", "score": "step rules"}  # without hidden_dims
 SEED = "of the random key, by default %(default)s"
 
 
@@ -137,7 +138,7 @@ def _rate(text: str) -> float:
 def _defaults(method: str) -> dict[str, Any]:
     """What the recipe of a method sets, in words."""
     model, given = preset(method)
-    named = {"max_rate": f"{MAX_RATE:g}", "hidden_dims": str(HIDDEN_DIMS) if method == "evolution" else "bumps"}
+    named = {"max_rate": f"{MAX_RATE:g}", "hidden_dims": LAYERS[method]}
     for cls in (*settings_classes(method), Model):
         of_class = model if cls is Model else cls()
         for name, _ in options_of(cls):

@@ -1,5 +1,6 @@
 """Named ways to train: `guide` is the literal configuration of the document, `recipe` the best that we teach."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from lateral.training import islands
 from lateral.training.descent import GradientDescent
 from lateral.training.restarts import Restarts, train_restarts
 from lateral.training.schedule import Plan
+from lateral.training.score import Score
 from lateral.training.value_gradient import ValueGradient
 
 __all__ = [
@@ -40,13 +42,15 @@ METHODS: dict[str, tuple[str, ...]] = {
 PRESETS = ("recipe", "guide", "pathwise", "exploration", "any-shape")
 # Within the tissue a consensus is worth nothing; for the ensemble the best random step rules make one.
 OF_MODEL = {
-    "score": {"n_replicates": 256, "objective": "tissue"},
-    "backprop": {"n_replicates": 512, "objective": "tissue"},
+    ("score", "exploration"): {"n_replicates": 256, "objective": "tissue"},
+    ("score", "recipe"): {"n_replicates": 512, "objective": "tissue"},
+    ("backprop", "recipe"): {"n_replicates": 512, "objective": "tissue"},
 }
 FROM_STEPS = {"draw_from": "steps", "n_candidates": 4096, "n_restarts": 2, "n_exploration": 0}
+FROM_STEPS |= {"n_epochs": 200}
 OF_RECIPE = {
-    "score": FROM_STEPS | {"n_epochs": 600},
-    "backprop": FROM_STEPS | {"gradient": ValueGradient(), "n_epochs": 200, "learning_rate": 0.1},
+    "score": FROM_STEPS | {"gradient": Score(n_chunks=50), "learning_rate": 0.15},
+    "backprop": FROM_STEPS | {"gradient": ValueGradient(), "learning_rate": 0.1},
 }
 # What each training function takes as loose settings, with its defaults.
 _SETTINGS = {
@@ -76,10 +80,11 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     """The model and the keyword arguments of the function that `trainer` names.
 
     `guide` gives the network the neighbour mean as it is and leaves the rate unbounded, as the document does.
-    `recipe` bounds |f| to 5. For evolution it scales the input of a perceptron. For the two gradients it trains an
-    `RBFNetwork` from the best two of 4,096 random step rules, for patterns within the tissue (`objective="tissue"`):
-    for `"score"` by the score estimator, for `"backprop"` through windows of the dynamics with a critic at the end of
-    each (`ValueGradient`).
+    `recipe` bounds |f| to 5. For evolution it scales the input of a perceptron. For the two gradients it starts from
+    the best two of 4,096 random step rules, for patterns within the tissue (`objective="tissue"`): for `"score"` it
+    trains these very rules (`StepNetwork`) by the score estimator, for `"backprop"` an `RBFNetwork` that is fitted to
+    them, since no path goes through edges as steep, by windows of the dynamics with a critic at the end of each
+    (`ValueGradient`).
     `exploration` trains by the score too, from random networks of the kind that is trained, which it explores first.
     `pathwise` is the best found for the gradient through the whole simulation: scaled input, |f| up to 5, soft fates
     scored by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of
@@ -108,7 +113,7 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
         )
     hidden_dims = changes.pop("hidden_dims", None)
     max_rate = changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE)
-    network = _network(train, name, hidden_dims, max_rate)
+    network = _network(method, name, hidden_dims, max_rate)
     of_model = {setting: changes.pop(setting) for setting in setting_names(Model) if setting in changes}
     known = {"strategy", "initial_params", "progress", *_names(train)}
     if unknown := changes.keys() - known:
@@ -119,7 +124,7 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     elif name == "guide" or method == "evolution":
         model, settings = Model(**of_model), changes
     elif train is train_restarts:
-        model, settings = _relaxed(OF_MODEL[method] | of_model), _restarts(method, name, hidden_dims) | changes
+        model, settings = _relaxed(OF_MODEL[method, name] | of_model), _restarts(method, name, hidden_dims) | changes
     else:
         model = _relaxed({"n_replicates": 256} | of_model)
         settings = _pathwise(model, changes)
@@ -139,15 +144,18 @@ def _check(train: Callable, model: Model, settings: dict[str, Any]) -> None:
         plan.check(model, *others)
 
 
-def _network(train: Callable, name: str, hidden_dims, max_rate):
+def _network(method: str, name: str, hidden_dims, max_rate):
     max_rate = None if max_rate == math.inf else check_number("max_rate", max_rate, above=0.0)
+    if hidden_dims is None:
+        if (method, name) == ("score", "recipe"):
+            return StepNetwork(max_rate=max_rate)
+        if name == "any-shape":
+            return dataclasses.replace(islands.NETWORK, max_rate=max_rate)
+        if trainer(method, name) is train_restarts:
+            return RBFNetwork(max_rate=max_rate)
     layers = HIDDEN_DIMS if hidden_dims is None else hidden_dims
-    if train is islands.train_islands and hidden_dims is None:
-        return StepNetwork(odd=False, max_rate=max_rate)
     if name == "guide":
         return MLP(layers, input_centre=0.0, input_scale=1.0, max_rate=max_rate)
-    if train is train_restarts and hidden_dims is None:
-        return RBFNetwork(max_rate=max_rate)
     return MLP(layers, max_rate=max_rate)
 
 

@@ -1,18 +1,22 @@
 """Step rules: piecewise constant f, of which many can be drawn and a few are good."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from lateral.checks import check_key
 from lateral.fields import flag, number, settings, size
-from lateral.network import bounded
+from lateral.network import N_KNOTS, bounded, tabulate
 
-__all__ = ["CUT_UNIT", "LEVELS", "StepNetwork"]
+__all__ = ["CUT_UNIT", "LEVELS", "SMOOTH", "StepNetwork", "stretches"]
 
-LEVELS = (-8.0, -3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, 8.0)  # rates that a random rule draws from
+LEVELS = (0.3, 1.0, 3.0)  # rates that a random rule draws from, besides 0 and its highest
 CUT_UNIT = 0.02  # cuts are learned in these units of s̄, so that one learning rate suits them and the levels
+SMOOTH = {"edge": 0.015, "highest": 8.0}  # of rules no steeper than bumps, or for finer time steps
 
 
 @settings
@@ -24,12 +28,23 @@ class StepNetwork:
     """
 
     n_cuts: int = size(5, "cuts between 0 and 1; of an odd rule between 0 and 1/2, mirrored beyond")
-    edge: ArrayLike = number(0.015, "width of the edge at a cut, of a logistic function of s̄", above=0.0)
+    edge: ArrayLike = number(
+        0.006,
+        "width of the edge at a cut, of a logistic function of s̄. With edges of 0.005 a dead band of seven cells has a "
+        "utility of 0.77, with 0.015 of 0.73, with 0.03 of 0.66",
+        above=0.0,
+    )
     odd: bool = flag(True, "f(1 - s̄) = -f(s̄), as in `RBFNetwork`")
     max_rate: ArrayLike | None = number(5.0, "bound on each level, as in `MLP`", above=0.0, optional=True)
+    highest: ArrayLike = number(
+        20.0, "highest level that a random rule draws; a bound of 5 makes 5.0 of 20, and 4.6 of 8", above=0.0
+    )
 
     def init(self, key: Array) -> dict[str, Array]:
-        """Each cut is anywhere, near 1/2 or near one end, by thirds; each level one of `LEVELS`, of either sign."""
+        """Each cut is anywhere, near 1/2 or near one end, by thirds; each level is 0 or one of `LEVELS` and `highest`.
+
+        Levels have either sign.
+        """
         anywhere_key, middle_key, end_key, flip_key, kind_key, level_key = jax.random.split(check_key(key), 6)
         shape = (self.n_cuts,)
         anywhere = jax.random.uniform(anywhere_key, shape)
@@ -40,8 +55,26 @@ class StepNetwork:
         cuts = jnp.select([kind == 0, kind == 1], [anywhere, middle], end)
         if self.odd:
             cuts = jnp.minimum(cuts, 1.0 - cuts)
-        levels = jax.random.choice(level_key, jnp.array(LEVELS), (self.n_cuts + 1,))
+        positive = jnp.array([*LEVELS, self.highest])
+        rates = jnp.concatenate([-positive[::-1], jnp.zeros(1), positive])
+        levels = jax.random.choice(level_key, rates, (self.n_cuts + 1,))
         return {"cuts": cuts / CUT_UNIT, "levels": levels}
+
+    def fitted(self, f: Callable) -> dict[str, Array]:
+        """The cuts and levels that come closest to the rule f, by least squares over 513 neighbour means.
+
+        A rate at or beyond the bound, which no level reaches, becomes the highest that a random rule draws.
+        """
+        values, neighbours = np.asarray(tabulate(f).values, float), np.linspace(0.0, 1.0, N_KNOTS)
+        if self.odd:
+            values = 0.5 * (values - values[::-1])[: N_KNOTS // 2]
+        starts = stretches(values, self.n_cuts + 1)
+        cuts = 0.5 * (neighbours[starts[1:]] + neighbours[starts[1:] - 1])
+        levels = np.array([stretch.mean() for stretch in np.split(values, starts[1:])])
+        if self.max_rate is not None:
+            highest = np.tanh(float(self.highest) / float(self.max_rate))
+            levels = self.max_rate * np.arctanh(np.clip(levels / self.max_rate, -highest, highest))
+        return {"cuts": jnp.asarray(cuts / CUT_UNIT), "levels": jnp.asarray(levels)}
 
     def apply(self, params: dict[str, Array], neighbour_mean: ArrayLike) -> Array:
         """Rates of neighbour means of any shape."""
@@ -52,3 +85,20 @@ class StepNetwork:
         cuts = cuts.reshape((1,) * jnp.ndim(neighbour_mean) + (-1,))
         passed = jax.nn.sigmoid((jnp.asarray(neighbour_mean)[..., None] - cuts) / self.edge)
         return levels[0] + passed @ jnp.diff(levels)
+
+
+def stretches(values: np.ndarray, n: int) -> np.ndarray:
+    """Where `n` stretches start whose means come closest to `values`, by dynamic programming (Bellman 1961)."""
+    sums, squares = (np.concatenate([[0.0], np.cumsum(values**power)]) for power in (1, 2))
+    start, end = np.ogrid[: values.size + 1, : values.size + 1]
+    length = np.maximum(end - start, 1)
+    errors = np.where(end > start, squares[end] - squares[start] - (sums[end] - sums[start]) ** 2 / length, np.inf)
+    best, last_starts = errors[0], []
+    for _ in range(n - 1):
+        through = best[:, None] + errors
+        last_starts.append(through.argmin(axis=0))
+        best = through.min(axis=0)
+    starts = [values.size]
+    for last_start in reversed(last_starts):
+        starts.append(last_start[starts[-1]])
+    return np.array([0, *starts[:0:-1]])

@@ -369,11 +369,11 @@ def test_the_command_line_has_two_names(name):
 
 def test_the_help_tells_the_defaults_of_the_recipe(run_cli):
     helps = {method: " ".join(run_cli("train", method, "--help")[1].split()) for method in METHODS}
-    for method, epochs in (("score", 600), ("backprop", 200)):
+    for method, epochs in (("score", 200), ("backprop", 200)):
         assert f"cosine to 3 % (>= 1), by default {epochs} " in helps[method]
         assert "The reported U is always that of the ensemble, by default tissue " in helps[method]
     assert "tissues simulated for one value of the utility, R (>= 1), by default 50 " in helps["evolution"]
-    assert "R (>= 1), by default 256 " in helps["score"]
+    assert "R (>= 1), by default 512 " in helps["score"] and "by default step rules" in helps["score"]
 
 
 def test_the_version_is_told(run_cli):

@@ -152,5 +152,5 @@ def test_refuses_with_the_reason(settings, said):
 
 def test_the_preset_asks_for_any_shape():
     model, settings = preset("evolution", "any-shape", n_islands=2)
-    assert model.network == StepNetwork(odd=False, max_rate=5.0) and model.objective == "tissue"
+    assert model.network == StepNetwork(odd=False, edge=0.015, highest=8.0) and model.objective == "tissue"
     assert settings == {"n_islands": 2}

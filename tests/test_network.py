@@ -1,6 +1,7 @@
 """Regulatory functions against closed forms, hand-written NumPy, error bounds and symmetry."""
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -12,6 +13,7 @@ from lateral import (
     HIDDEN_DIMS,
     MLP,
     DeadBand,
+    Model,
     RBFNetwork,
     RegulatoryFunction,
     StepNetwork,
@@ -21,7 +23,8 @@ from lateral import (
     tabulate,
     tanh_as_network,
 )
-from lateral.step_network import CUT_UNIT, LEVELS
+from lateral.model import final_states, scores_of
+from lateral.step_network import CUT_UNIT, stretches
 
 X = np.linspace(0.0, 1.0, 13)
 
@@ -287,7 +290,7 @@ def test_an_edge_is_a_logistic_function_of_the_neighbour_mean():
 @pytest.mark.parametrize("odd", [True, False])
 def test_random_step_rules_have_cuts_of_three_kinds_and_levels_of_either_sign(key, odd):
     """Cuts lie where the three distributions say, a third each; an odd rule folds the right half onto the left."""
-    drawn = jax.vmap(StepNetwork(odd=odd).init)(jax.random.split(key, 20_000))
+    drawn = jax.vmap(StepNetwork(odd=odd, highest=8.0).init)(jax.random.split(key, 20_000))
     cuts, levels = CUT_UNIT * np.asarray(drawn["cuts"]).ravel(), np.asarray(drawn["levels"]).ravel()
     normal = [0.5 * (1.0 + math.erf(x / 0.15 / math.sqrt(2.0))) for x in (-0.4, -0.1, 0.0)]
     near_an_end = [0.5 * (1.0 - math.exp(-x / 0.08)) for x in (0.1, 0.4, 0.5)]
@@ -296,11 +299,50 @@ def test_random_step_rules_have_cuts_of_three_kinds_and_levels_of_either_sign(ke
         expected = below + (x + of_normal + of_end) / 3.0 if odd else below
         assert (cuts < x).mean() == pytest.approx(min(expected, 1.0), abs=0.01)
     values, counts = np.unique(levels, return_counts=True)
-    np.testing.assert_allclose(values, LEVELS, rtol=1e-6)
+    np.testing.assert_allclose(values, [-8.0, -3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, 8.0], rtol=1e-6)
     np.testing.assert_allclose(counts / counts.sum(), 1.0 / 9.0, atol=0.01)
 
 
+def test_the_highest_rate_of_a_random_step_rule_is_its_bound(key):
+    """5 tanh(20 / 5) is 5.00, while 8 is cut to 4.6: such a rule would never be as fast as it may."""
+    for highest, rate in ((20.0, 4.997), (8.0, 4.608)):
+        network = StepNetwork(highest=highest)
+        drawn = jax.vmap(network.init)(jax.random.split(key, 100))
+        rates = jax.vmap(network.apply, (0, None))(drawn, X)
+        assert float(jnp.abs(rates).max()) == pytest.approx(rate, abs=0.002)
+
+
+def test_steep_edges_make_a_dead_band_good(key, float32):
+    """What the default edge of a step rule rests on."""
+    model, utilities = Model(n_replicates=4000), []
+    for edge, expected in ((0.005, 0.77), (0.015, 0.73), (0.03, 0.66)):
+        network = StepNetwork(n_cuts=1, edge=edge, max_rate=None)
+        f = RegulatoryFunction(network, {"cuts": jnp.array([0.38 / CUT_UNIT]), "levels": jnp.array([5.0, 0.0])})
+        utilities.append(float(scores_of(final_states(f, model, key), model)["utility"]))
+        assert utilities[-1] == pytest.approx(expected, abs=0.015)
+    assert utilities[0] > utilities[1] + 0.02 > utilities[2] + 0.05
+
+
 # --- a network close to a rule
+
+
+@pytest.mark.parametrize("odd", [True, False])
+def test_step_rules_fit_a_step_rule_exactly_and_any_other_as_well_as_cuts_can(key, odd):
+    network = StepNetwork(n_cuts=4, edge=1e-4, odd=odd)
+    fit = RegulatoryFunction(network, fit_network(network, DeadBand(0.121, 4.0), key=key))
+    x = np.concatenate([[0.002, 0.498, 0.502, 0.998], np.arange(0.01, 1.0, 0.01)])
+    x = x[(abs(abs(x - 0.5) - 0.121) > 0.002)]  # cuts lie between two of the 513 neighbour means
+    np.testing.assert_allclose(fit(x), DeadBand(0.121, 4.0)(x), atol=1e-5)
+    fastest = network.fitted(DeadBand(0.121, 5.0))["levels"]
+    assert float(jnp.abs(fastest).max()) == pytest.approx(network.highest, rel=1e-6), "5 itself is out of reach"
+
+    values = np.sin(np.arange(11.0) ** 1.5)
+
+    def error(starts):
+        return sum(((stretch - stretch.mean()) ** 2).sum() for stretch in np.split(values, starts))
+
+    best = min(itertools.combinations(range(1, 11), 3), key=error)
+    np.testing.assert_array_equal(stretches(values, 4), [0, *best])
 
 
 @pytest.mark.parametrize("odd", [True, False])

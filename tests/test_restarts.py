@@ -18,6 +18,7 @@ from lateral import (
     train_restarts,
 )
 from lateral.evaluation import fresh_objective, merit
+from lateral.step_network import SMOOTH
 from lateral.training import restarts
 from lateral.training.halving import best_candidates, draw_and_halve, heats
 
@@ -98,7 +99,7 @@ def test_random_rules_of_another_kind_are_halved_and_the_network_is_fitted_to_th
     run = train(draw_from="steps", **sizes)
     assert (run.settings["draw_from"], run.settings["n_exploration"]) == ("steps", 0)
     key = jax.random.split(jax.random.key(3), 1 + 2 + 2)[0]
-    drawing = MODEL.changed(network=StepNetwork(odd=True, max_rate=5.0))
+    drawing = MODEL.changed(network=StepNetwork(odd=True, max_rate=5.0, **SMOOTH))
     drawn = draw_and_halve(drawing, key, 64, heats(64, 2))
     fits = [MODEL.network.fitted(RegulatoryFunction(drawing.network, best))["weights"] for best in drawn.best]
     assert any(np.array_equal(run.initial_params["weights"], fit) for fit in fits)
@@ -106,6 +107,12 @@ def test_random_rules_of_another_kind_are_halved_and_the_network_is_fitted_to_th
     training = 2 * 4 * 60 * (3 * 64 * 6 // 2 + 2 * 5 * 400)
     assert run.settings["cell_updates"] == drawn.work + training
     assert len(run.history["loss"]) == 6
+
+    steps = MODEL.changed(network=StepNetwork(3, edge=0.02))
+    trained = train(steps, draw_from="steps", **sizes)
+    drawn = draw_and_halve(steps, key, 64, heats(64, 2))
+    cuts = [best["cuts"] for best in drawn.best]
+    assert any(np.array_equal(trained.initial_params["cuts"], of_one) for of_one in cuts), "no fit, but the rule itself"
 
     own = train(draw_from=MLP((3,), max_rate=5.0), **sizes)
     assert own.settings["draw_from"]["type"] == "MLP" and own.model.network == MODEL.network

@@ -31,6 +31,7 @@ NOT_SAID = {
     "Graph": dict.fromkeys(("positions", "names", "areas", "outlines")),
     "Readout": {"thresholds": None},
     "Model": {"patterns": "auto"},
+    "StepNetwork": {"highest": 8.0},
 }
 MAY_BE_OWN = ("network", "geometry", "objective", "relaxation", "engine")
 

@@ -28,14 +28,16 @@ from lateral.evolution import EvolutionPlan, EvolutionStrategy, best_parent, che
 from lateral.fields import documented, recorded, settings, size, sort_settings, value
 from lateral.model import Model, check_model
 from lateral.runs import Run
-from lateral.step_network import StepNetwork
+from lateral.step_network import SMOOTH, StepNetwork
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.driver import Training, TrainingDiverged, advance_to
 from lateral.training.halving import Heat, draw_and_halve
 from lateral.training.parallel import side_by_side
 from lateral.training.watch import Watch
 
-__all__ = ["PLAN", "STRATEGY", "Islands", "train_islands"]
+__all__ = ["NETWORK", "PLAN", "STRATEGY", "Islands", "train_islands"]
+
+NETWORK = StepNetwork(odd=False, **SMOOTH)
 
 # By their objectives at the time step alone: rules that make one pattern at a finer step too are rare.
 SELECTION = (Heat(256, 16, share=0.5), Heat(16, 64))
@@ -105,7 +107,7 @@ def train_islands(
         TrainingDiverged: when no island stayed finite.
         TrainingInterrupted: at Ctrl-C; its `run` is the best so far.
     """
-    model = Model(StepNetwork(odd=False), n_replicates=256, objective="tissue") if model is None else check_model(model)
+    model = Model(NETWORK, n_replicates=256, objective="tissue") if model is None else check_model(model)
     if initial_params is not None:
         settings_ |= {"n_islands": 1, "n_candidates": 1}
     plan, last, strategy = sort_settings(settings_, Islands(), PLAN, STRATEGY, of="train_islands")

@@ -19,7 +19,8 @@ Exploration finds steep flanks and a flat piece between them. A start that has t
 
     4,096 random step rules ─→ 256 ─→ 16 ─→ the best 2, fitted by the network, trained on ─→ the best
 
-This is `draw_from="steps"` with `n_exploration=0`; any other network may draw the rules too (`training.halving`).
+This is `draw_from="steps"` with `n_exploration=0`; any other network may draw the rules too (`training.halving`). No
+fit is needed where the network that is trained is a `StepNetwork` itself, whose edges may be steeper than any bump.
 
 Restarts run side by side, one thread each, and not under one `vmap`: XLA does not share loops as small as theirs out
 among the cores of a CPU.
@@ -42,7 +43,7 @@ from lateral.fields import choice, documented, number, recorded, settings, size,
 from lateral.model import Model, check_model
 from lateral.network import RBFNetwork, RegulatoryFunction, check_network
 from lateral.runs import Run
-from lateral.step_network import StepNetwork
+from lateral.step_network import SMOOTH, StepNetwork
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.descent import GradientDescent, descend
 from lateral.training.driver import Training, TrainingDiverged
@@ -252,8 +253,10 @@ def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
     network, family = model.network, plan.draw_from
     if family == "network":
         return best_candidates(model, key, plan.n_candidates, plan.n_restarts)
-    if family == "steps":  # odd and bounded as the rules of the network are
-        family = StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None))
+    if family == "steps" and isinstance(network, StepNetwork):
+        family = network
+    elif family == "steps":  # odd and bounded as the rules of the network are, which are no steeper
+        family = StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None), **SMOOTH)
     drawing = model.changed(network=family)
     drawn = draw_and_halve(drawing, key, plan.n_candidates, heats(plan.n_candidates, plan.n_restarts))
     if drawing.network == network:
