@@ -6,6 +6,7 @@ Presets and random step rules have one point, their end.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 
@@ -29,6 +30,7 @@ METHODS = {
 }
 ONE_POINT = ("exploration", "recipe", "windows", "steps")
 LEVEL = 0.005  # utilities that differ by less are called level
+TITLE_WIDTH = 130  # characters
 
 
 def stored_runs(runs: Mapping, networks: Sequence[str]) -> Iterator[tuple[str, str, list[dict]]]:
@@ -54,7 +56,8 @@ def finding(ends: Mapping[str, float]) -> str:
     """Who is ahead, in words, from the median utility at the end of each method."""
     order = sorted(ends, key=ends.get, reverse=True)
     ahead = [method for method in order if ends[order[0]] - ends[method] < LEVEL]
-    names = " and ".join(f"“{METHODS[method][0]}”" for method in ahead)
+    *names, last = (f"“{METHODS[method][0]}”" for method in ahead)
+    names = f"{', '.join(names)} and {last}" if names else last
     lowest, highest = ends[ahead[-1]], ends[ahead[0]]
     reached = f"{highest:.3f}" if len(ahead) == 1 else f"{lowest:.3f} to {highest:.3f}"
     text = f"{names} {'ends' if len(ahead) == 1 else 'end'} at {reached} bits per cell"
@@ -77,7 +80,8 @@ def plot_equal_work(runs: Mapping, networks: Sequence[str] = ("network", "table"
     for network, row in zip(networks, figure.subfigures(len(networks), squeeze=False)[:, 0], strict=True):
         panels = row.subplots(1, 3, width_ratios=(1.0, 1.0, 1.1))
         ends = _draw_row({method: entries for method, name, entries in rows if name == network}, *panels)
-        row.suptitle(f"f is a {network}: {finding(ends)}", x=0.01, ha="left", fontsize=12)
+        title = fill(f"f is a {network}: {finding(ends)}", TITLE_WIDTH)
+        row.suptitle(title, x=0.01, ha="left", fontsize=12)
     works = [entry["points"][-1]["work"] / 1e9 for *_, entries in rows for entry in entries]
     spent = " to ".join(dict.fromkeys(f"{work:.3g}" for work in (min(works), max(works))))
     text = f"{spent} billion cell updates for each method and seed (seeds in brackets); U: the lower of dt and dt/4"
