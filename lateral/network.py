@@ -33,6 +33,7 @@ __all__ = [
     "RegulatoryFunction",
     "Table",
     "TanhInhibition",
+    "before_bound",
     "bounded",
     "check_network",
     "initial_parameters",
@@ -220,9 +221,7 @@ class RBFNetwork:
         A rate at or beyond the bound, which no weight reaches, is taken as 98 % of it.
         """
         neighbours = jnp.linspace(0.0, 1.0, N_KNOTS)
-        target = tabulate(f).values
-        if self.max_rate is not None:
-            target = self.max_rate * jnp.arctanh(jnp.clip(target / self.max_rate, -0.98, 0.98))
+        target = before_bound(tabulate(f).values, self.max_rate, 0.98)
         return {"weights": jnp.linalg.lstsq(self._features(neighbours), target)[0]}
 
     def init(self, key: Array) -> dict[str, Array]:
@@ -256,6 +255,11 @@ def _affine(layer: dict[str, Array], activity: ArrayLike) -> Array:
 def bounded(output: Array, max_rate: ArrayLike | None) -> Array:
     """What `max_rate` of a network makes of its output."""
     return output if max_rate is None else max_rate * jnp.tanh(output / max_rate)
+
+
+def before_bound(rate: Array, max_rate: ArrayLike | None, share: ArrayLike) -> Array:
+    """What `bounded` makes this rate of; one beyond that share of the bound is taken as that share."""
+    return rate if max_rate is None else max_rate * jnp.arctanh(jnp.clip(rate / max_rate, -share, share))
 
 
 @register_settings()

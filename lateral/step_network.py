@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from lateral.checks import check_key
 from lateral.fields import flag, number, settings, size
-from lateral.network import N_KNOTS, bounded, tabulate
+from lateral.network import N_KNOTS, before_bound, bounded, tabulate
 
 __all__ = ["CUT_UNIT", "LEVELS", "SMOOTH", "StepNetwork", "stretches"]
 
@@ -70,11 +70,9 @@ class StepNetwork:
             values = 0.5 * (values - values[::-1])[: N_KNOTS // 2]
         starts = stretches(values, self.n_cuts + 1)
         cuts = 0.5 * (neighbours[starts[1:]] + neighbours[starts[1:] - 1])
-        levels = np.array([stretch.mean() for stretch in np.split(values, starts[1:])])
-        if self.max_rate is not None:
-            highest = np.tanh(float(self.highest) / float(self.max_rate))
-            levels = self.max_rate * np.arctanh(np.clip(levels / self.max_rate, -highest, highest))
-        return {"cuts": jnp.asarray(cuts / CUT_UNIT), "levels": jnp.asarray(levels)}
+        levels = jnp.array([stretch.mean() for stretch in np.split(values, starts[1:])])
+        share = 1.0 if self.max_rate is None else jnp.tanh(self.highest / self.max_rate)
+        return {"cuts": jnp.asarray(cuts / CUT_UNIT), "levels": before_bound(levels, self.max_rate, share)}
 
     def apply(self, params: dict[str, Array], neighbour_mean: ArrayLike) -> Array:
         """Rates of neighbour means of any shape."""

@@ -493,13 +493,13 @@ def test_long_doubles_and_foreign_byte_order_are_saved_as_what_every_machine_rea
 # --- files of earlier versions, written by the package as it was then
 
 
-# Version 2: before its model had parts.
 def test_a_step_rule_saved_before_it_had_a_highest_level_is_the_rule_that_it_was():
     described = describe(StepNetwork(3, edge=0.1))
     del described["highest"]
     assert rebuild(described, "", {}) == StepNetwork(3, edge=0.1, highest=8.0)
 
 
+# Version 2: before its model had parts.
 VERSION_2, VERSION_3 = (Path(__file__).parent / name for name in ("version2", "version3"))
 EXPECTED, EXPECTED_3 = (json.loads((folder / "expected.json").read_text()) for folder in (VERSION_2, VERSION_3))
 # What was called "backprop" then.

@@ -253,10 +253,8 @@ def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
     network, family = model.network, plan.draw_from
     if family == "network":
         return best_candidates(model, key, plan.n_candidates, plan.n_restarts)
-    if family == "steps" and isinstance(network, StepNetwork):
-        family = network
-    elif family == "steps":  # odd and bounded as the rules of the network are, which are no steeper
-        family = StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None), **SMOOTH)
+    if family == "steps":
+        family = network if isinstance(network, StepNetwork) else _step_rules_for(network)
     drawing = model.changed(network=family)
     drawn = draw_and_halve(drawing, key, plan.n_candidates, heats(plan.n_candidates, plan.n_restarts))
     if drawing.network == network:
@@ -264,6 +262,11 @@ def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
     keys = jax.random.split(jax.random.fold_in(key, 0), plan.n_restarts)
     rules = [RegulatoryFunction(drawing.network, params) for params in drawn.best]
     return drawn._replace(best=[fit_network(network, rule, key=key) for rule, key in zip(rules, keys, strict=True)])
+
+
+def _step_rules_for(network) -> StepNetwork:
+    """Odd and bounded as the rules of the network are, and no steeper."""
+    return StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None), **SMOOTH)
 
 
 def _train_all(name, starts, keys, model, how, plan, watch) -> list[Run | TrainingDiverged]:
