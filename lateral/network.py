@@ -220,9 +220,8 @@ class RBFNetwork:
 
         A rate at or beyond the bound, which no weight reaches, is taken as 98 % of it.
         """
-        neighbours = jnp.linspace(0.0, 1.0, N_KNOTS)
-        target = before_bound(tabulate(f).values, self.max_rate, 0.98)
-        return {"weights": jnp.linalg.lstsq(self._features(neighbours), target)[0]}
+        features = self._features(jnp.linspace(0.0, 1.0, N_KNOTS))
+        return {"weights": jnp.linalg.lstsq(features, before_bound(tabulate(f).values, self.max_rate, 0.98))[0]}
 
     def init(self, key: Array) -> dict[str, Array]:
         """Independent standard normal weights: a random wiggle of f around 0 that knows nothing of the answer."""
