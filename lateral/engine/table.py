@@ -116,25 +116,23 @@ def _advance_refined(f, now, tissue, rounds, first_step, n_steps, refine) -> Pai
     drift, scale = _drift(f, tissue.dt / refine), tissue.noise_scale / math.sqrt(refine)
     neighbours_of = _seen(tissue.geometry)
 
-    def substep(pairs, normals):
-        return _clip(_move(drift, pairs, neighbours_of(pairs), _times(scale, normals)))
-
-    def step(pairs, number):
+    def step(carry, number):
         # Fine normals whose sum is sqrt(refine) times the coarse one (a Brownian bridge): with `left` of them to go
         # and a sum `remaining`, the next is remaining / left + sqrt(1 - 1 / left) e, and the last is what remains.
-        # An inner scan, since the compiler would fuse the substeps and compute each neighbour again and again.
-        def bridge_step(carry, j):
-            pairs, remaining = carry
+        # A loop also for two substeps, since the compiler would fuse them and draw the noise of each neighbour again.
+        def substep(carry, j):
+            pairs, neighbours, remaining = carry
             left = (refine - j).astype(pairs.real.dtype)
             e = _normals(now.bridge, number * jnp.uint32(refine) + j, pairs, rounds)
-            z = remaining / left.astype(pairs.dtype) + _times(jnp.sqrt(1.0 - 1.0 / left), e)
-            return (substep(pairs, z), remaining - z), None
+            z = _both(lambda r, e: r / left + jnp.sqrt(1.0 - 1.0 / left) * e, remaining, e)
+            pairs = _clip(_move(drift, pairs, neighbours, _times(scale, z)))
+            return (pairs, neighbours_of(pairs), remaining - z), None
 
-        coarse = (pairs, math.sqrt(refine) * _normals(now.noise, number, pairs, rounds))
-        (pairs, remaining), _ = jax.lax.scan(bridge_step, coarse, jnp.arange(refine - 1, dtype=jnp.uint32))
-        return substep(pairs, remaining), None
+        coarse = math.sqrt(refine) * _normals(now.noise, number, carry[0], rounds)
+        return jax.lax.scan(substep, (*carry, coarse), jnp.arange(refine, dtype=jnp.uint32))[0][:2], None
 
-    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), now.pairs, _numbers(first_step, n_steps))[0]
+    carry = (now.pairs, neighbours_of(now.pairs))
+    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), carry, _numbers(first_step, n_steps))[0][0]
 
 
 def _seen(geometry) -> Callable:
