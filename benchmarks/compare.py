@@ -1,24 +1,27 @@
 """Compare optimisers of the objective "tissue" under |f| <= 5 that spend the same work.
 
     pip install -e ".[bench]"
-    python benchmarks/compare.py --methods exploration       # first: its work is everybody's budget
+    python benchmarks/compare.py --methods exploration recipe    # first: their work is everybody's budget
     python benchmarks/compare.py --tune --workers 2          # 4 settings of each other method, see below
     python benchmarks/compare.py --missing                   # seeds 0 to 9 of whatever is not stored yet
     python benchmarks/compare.py --figure-only               # figure and tables of what is stored
     python benchmarks/compare.py --quick --tune --seeds 1    # tries the script: a tiny budget, files in the temp folder
 
-Work is counted in cell updates: cells times replicates times steps of every simulation, a backward step as two. So a
-gradient, pathwise or by the score, costs three simulations. Everything that a method does to decide counts: the
-best of 256 random networks on 64 replicates, from which all start but the presets (which draw their own), and the
-rescoring of the last parents of evolution. Measuring the answers on fresh replicates does not: 4,000 at each checkpoint
-and 20,000 at the end, at the time step and at a quarter of it; the answer once more at dt/10 and dt/40, on 4,000.
-Seconds leave out compilation and are stored by runs with one worker only.
+The budget is the median work of exploration; where f is a step rule that of the recipe, which trains step rules. Work
+is counted in cell updates: cells times replicates times steps of every simulation, a backward step as two. So a
+gradient, pathwise or by the score, costs three simulations. Everything that a method does to decide counts: what it
+starts from, and the rescoring of the last parents of evolution. Presets draw their own starts; all others start from
+the best of 256 random networks on 64 replicates, and where f is a step rule from the best of 4,096, halved as the
+recipes halve them. Measuring the answers on fresh replicates does not count: 4,000 at each checkpoint and 20,000 at
+the end, at the time step and at a quarter of it; the answer once more at dt/10 and dt/40, on 4,000. Seconds leave out
+compilation and are stored by runs with one worker only.
 
 Presets bring their settings, and the two recipes end long before the budget. "steps" draws random step rules and halves
 them, nothing else. All others are tuned here by equal numbers of trials, each on seeds 100 and 101, and chosen by the
 lower U of dt and dt/4. The trials of a gradient, whose learning rate falls with the budget, have a quarter of it; those
-of a search all of it, since it exploits the time step late. The searches come twice: with dt alone, and with dt and
-dt/2 from generation to generation in turn ("two dt"), as exploration does.
+of a search all of it, since it exploits the time step late, and those of step rules, whose starts take much of it. The
+searches come twice: with dt alone, and with dt and dt/2 from generation to generation in turn ("two dt"), as
+exploration does.
 
 Writes `benchmarks/compare.json` after each run, then `docs/compare.png` and the table of BACKPROP_GUIDE.md, and prints
 that table with more columns.
@@ -47,15 +50,14 @@ from optimisers import (
     AS_THEY_ARE,
     METHODS,
     MODEL,
-    N_RANDOM,
     NETWORKS,
     PRESETS,
-    R_RANDOM,
     SEARCHES,
-    best_random,
+    STEP_RULE,
     best_step_rule,
+    methods_of,
     settings_to_try,
-    simulations,
+    start_of,
     trained_by_preset,
 )
 from stored import save_json
@@ -66,7 +68,11 @@ from lateral.equal_work import plot_equal_work, stored_runs, that_counts
 FIGURE = Path(__file__).parents[1] / "docs" / "compare.png"
 R_CHECKPOINT, R_FINAL = 4000, 20_000
 TUNING_SEEDS = (100, 101)
-TUNING_SHARE = {method: 1.0 if method in SEARCHES else 0.25 for method in METHODS}  # of the budget
+
+
+def tuning_share(method: str, network: str) -> float:
+    """Of the budget."""
+    return 1.0 if method in SEARCHES or network == STEP_RULE else 0.25
 
 
 # --- one run
@@ -100,7 +106,8 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
     clock = time.perf_counter()
     if method in AS_THEY_ARE:
         of_preset = method in PRESETS
-        params, network, work = trained_by_preset(method, seed, network) if of_preset else best_step_rule(seed)
+        drawn = trained_by_preset(method, seed, network) if of_preset else best_step_rule(jax.random.key(seed))
+        params, network, work = drawn
         seconds = time.perf_counter() - clock
         points = [measure(params, network, seed, R_FINAL, work, seconds if timed else None)]
         points[-1] |= measure_finer(params, network, seed)
@@ -109,10 +116,9 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
     settings_ = dict(settings)
     model = dataclasses.replace(MODEL, network=network, n_replicates=settings_.pop("n_replicates"))
     start_key, key = jax.random.split(jax.random.key(seed))
-    start = jax.block_until_ready(best_random(model, start_key))
+    start, first = jax.block_until_ready(start_of(model, start_key))
     optimiser = METHODS[method][0](model, start, key, seed, **settings_)
     spent = time.perf_counter() - clock
-    first = simulations(N_RANDOM * R_RANDOM)
     before = first + optimiser.answer_work
     budget_ = before + 2 * optimiser.step_work if budget is None else budget
     n_steps = int((budget_ - before) // optimiser.step_work)
@@ -173,13 +179,22 @@ def of_pattern(entry) -> float:
     return that_counts(end) * (end["alternation"] >= tables.PATTERN)
 
 
+def budget_of(network: str, runs: dict, parser) -> float:
+    """The median work of exploration; for step rules that of the recipe of the score, which trains them."""
+    preset = "recipe" if network == STEP_RULE else "exploration"
+    works = [e["points"][-1]["work"] for method, _, entries in stored_runs(runs) if method == preset for e in entries]
+    if not works:
+        parser.error(f"no run of {preset} is stored: run --methods {preset} first, or give --budget")
+    return float(np.median(works))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tune", action="store_true", help="try settings first, and store the best")
     parser.add_argument("--methods", nargs="+", choices=ALL, default=ALL, metavar="METHOD", help=", ".join(ALL))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="F")
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to SEEDS - 1; 0 to tune only")
-    parser.add_argument("--budget", type=float, help="cell updates; by default the median of exploration")
+    parser.add_argument("--budget", type=float, help="cell updates; by default those of a preset, see above")
     parser.add_argument("--missing", action="store_true", help="only runs that are not stored with these settings")
     parser.add_argument("--workers", type=int, default=1, help="processes; seconds are stored by one only")
     parser.add_argument("--figure-only", action="store_true", help="run nothing, draw and write again what is stored")
@@ -207,44 +222,37 @@ def main() -> None:
             print(f"{section}, {row}, {key}: U = {entry['points'][-1]['utility']:.3f}", flush=True)
 
     if not options.figure_only:
-        cases = [(f"{method}, {f}", method, f) for method in options.methods for f in options.networks]
+        cases = [(f"{m}, {f}", m, f) for m in options.methods for f in options.networks if m in methods_of(f)]
         work_through(
             {("runs", row, str(s)): (m, f, s, None, None, 1) for row, m, f in cases if m in AS_THEY_ARE
              for s in range(options.seeds)}
         )  # fmt: skip
         cases = [case for case in cases if case[1] not in AS_THEY_ARE]
-        budget = options.budget
-        if cases and budget is None:
-            stored = stored_runs(results["runs"], list(NETWORKS))
-            works = [
-                e["points"][-1]["work"] for method, _, entries in stored if method == "exploration" for e in entries
-            ]
-            if not works:
-                parser.error("no run of exploration is stored: run --methods exploration first, or give --budget")
-            budget = float(np.median(works))
+        budgets = {f: options.budget or budget_of(f, results["runs"], parser) for _, _, f in cases}
         if options.tune:
             work_through(
-                {("tuning", row, f"{json.dumps(settings)}, seed {s}"): (m, f, s, settings, TUNING_SHARE[m] * budget, 1)
-                 for row, m, f in cases for settings in settings_to_try(m) for s in TUNING_SEEDS}
+                {("tuning", row, f"{json.dumps(settings)}, seed {s}"):
+                 (m, f, s, settings, tuning_share(m, f) * budgets[f], 1)
+                 for row, m, f in cases for settings in settings_to_try(m, f) for s in TUNING_SEEDS}
             )  # fmt: skip
-            for row, method, _ in cases:
-                trials, trial_budget = list(results["tuning"][row].values()), TUNING_SHARE[method] * budget
+            for row, method, f in cases:
+                trials, trial_budget = list(results["tuning"][row].values()), tuning_share(method, f) * budgets[f]
                 means = [
                     np.mean([of_pattern(t) for t in trials if (t["settings"], t["budget"]) == (s, trial_budget)])
-                    for s in settings_to_try(method)
+                    for s in settings_to_try(method, f)
                 ]
-                results["best"][row] = settings_to_try(method)[int(np.nanargmax(means))]
+                results["best"][row] = settings_to_try(method, f)[int(np.nanargmax(means))]
             save(results, path)
         if missing := [row for row, *_ in cases if row not in results["best"]]:
             parser.error(f"no settings of {missing[0]!r} are stored: run --tune first")
         seeds = range(options.seeds)
         work_through(
-            {("runs", row, str(s)): (m, f, s, results["best"][row], budget, n_checkpoints) for row, m, f in cases
+            {("runs", row, str(s)): (m, f, s, results["best"][row], budgets[f], n_checkpoints) for row, m, f in cases
              for s in seeds}
         )  # fmt: skip
     print(tables.compare(results, details=True))
     if results["runs"]:
-        plot_equal_work(results["runs"], list(NETWORKS)).savefig(figure, dpi=120)
+        plot_equal_work(results["runs"]).savefig(figure, dpi=120)
         if not options.quick:
             tables.write_tables("benchmarks/compare.py")
 

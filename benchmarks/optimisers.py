@@ -60,7 +60,8 @@ class Knots:
         return jnp.concatenate([params, jnp.zeros(self.n_values % 2), -params[::-1]]) if self.odd else params
 
 
-NETWORKS = {"network": lateral.RBFNetwork(), "table": Knots()}
+STEP_RULE = "step rule"
+NETWORKS = {"network": lateral.RBFNetwork(), "table": Knots(), STEP_RULE: lateral.StepNetwork()}
 
 
 def simulations(n_replicates: int) -> int:
@@ -71,6 +72,7 @@ def simulations(n_replicates: int) -> int:
 # Trained as a user does it, to the end that the preset has.
 PRESETS = {"exploration": ("score", "exploration"), "recipe": ("score", "recipe"), "windows": ("backprop", "recipe")}
 N_STEP_RULES = 73_728  # so many take the work of the others
+N_STEP_STARTS = 4096  # where training of a step rule starts, as the recipes do
 
 
 def trained_by_preset(method: str, seed: int, network) -> tuple[Any, Any, int]:
@@ -82,21 +84,22 @@ def trained_by_preset(method: str, seed: int, network) -> tuple[Any, Any, int]:
     return run.params, run.model.network, int(run.settings["cell_updates"])
 
 
-def best_step_rule(seed: int) -> tuple[Any, lateral.StepNetwork, int]:
+def best_step_rule(key, n_rules: int = N_STEP_RULES) -> tuple[Any, lateral.StepNetwork, int]:
     """The best of many random step rules, by successive halving: no gradient and no mutation. The same three."""
-    network = lateral.StepNetwork()
-    drawn = draw_and_halve(
-        dataclasses.replace(MODEL, network=network), jax.random.key(seed), N_STEP_RULES, heats(N_STEP_RULES, 1)
-    )
+    network = NETWORKS[STEP_RULE]
+    drawn = draw_and_halve(dataclasses.replace(MODEL, network=network), key, n_rules, heats(n_rules, 1))
     return drawn.best[0], network, drawn.work
 
 
-def best_random(model, key):
-    """The best of many random networks, where everybody else starts."""
+def start_of(model, key) -> tuple[Any, int]:
+    """Where everybody else starts, and its work: the best of many random networks, or of more step rules, halved."""
+    if model.network == NETWORKS[STEP_RULE]:
+        params, _, work = best_step_rule(key, N_STEP_STARTS)
+        return params, work
     init_key, score_key = jax.random.split(key)
     population = jax.vmap(model.network.init)(jax.random.split(init_key, N_RANDOM))
     scores, _ = lateral.population_fitness(population, dataclasses.replace(model, n_replicates=R_RANDOM), score_key)
-    return jax.tree.map(lambda x: x[jnp.nanargmax(scores)], population)
+    return jax.tree.map(lambda x: x[jnp.nanargmax(scores)], population), simulations(N_RANDOM * R_RANDOM)
 
 
 @jax.jit
@@ -112,23 +115,31 @@ def at_each_time_step(model, dt_cycle):
 
 
 class Evolution:
-    """The package's strategy; its answer is the best parent on fresh replicates, whose cost counts."""
+    """The package's strategy; its answer is the best parent on fresh replicates, whose cost counts.
+
+    With recombination mutations shrink to a thirtieth until the end, and the answer is the mean of the parents.
+    """
 
     n_skipped = 0
 
-    def __init__(self, model, start, key, seed, mutation_strength, dt_cycle=(1.0,)):
-        self.strategy = lateral.EvolutionStrategy(mutation_strength=mutation_strength)
+    def __init__(self, model, start, key, seed, mutation_strength, dt_cycle=(1.0,), recombination=False):
+        self.strategy = lateral.EvolutionStrategy(mutation_strength=mutation_strength, recombination=recombination)
         self.models, self.key = at_each_time_step(model, dt_cycle), key
         self.state = self.strategy.init_around(start, jax.random.fold_in(key, 0))
         self.step_work = simulations(self.strategy.population_size * model.n_replicates)
-        self.answer_work = simulations(self.strategy.n_parents * R_RESCORE * len(dt_cycle))
+        n_rescored = 0 if recombination else self.strategy.n_parents
+        self.answer_work = simulations(n_rescored * R_RESCORE * len(dt_cycle))
 
     def step(self, number, n_steps):
         model = self.models[number % len(self.models)]
-        self.state = generation(self.strategy, self.state, model, jax.random.fold_in(self.key, 2 * number + 1))
+        decay = (1.0 / 30.0) ** (number / n_steps) if self.strategy.recombination else 1.0
+        strategy = self.strategy.changed(mutation_strength=decay * self.strategy.mutation_strength)
+        self.state = generation(strategy, self.state, model, jax.random.fold_in(self.key, 2 * number + 1))
         return self.state
 
     def answer(self, number):
+        if self.strategy.recombination:
+            return self.strategy.params(self.state)
         best = jnp.argsort(-self.state.fitness)[: self.strategy.n_parents]
         parents = jax.tree.map(lambda x: x[best], self.state.population)
         key = jax.random.fold_in(self.key, 2 * number + 2)
@@ -216,6 +227,15 @@ AS_THEY_ARE = (*PRESETS, STEPS)
 ALL = (*AS_THEY_ARE, *METHODS)
 
 
-def settings_to_try(method: str) -> list[dict]:
+def methods_of(network: str) -> tuple[str, ...]:
+    """What is compared for a kind of f. Of step rules, where good ones are drawn, what starts from the best drawn."""
+    if network == STEP_RULE:
+        return "evolution", "evolution" + TWO_DT, "CMA-ES" + TWO_DT, "score"
+    return ALL
+
+
+def settings_to_try(method: str, network: str) -> list[dict]:
     grid = METHODS[method][1]
+    if network == STEP_RULE and METHODS[method][0] is Evolution:
+        grid = grid | {"mutation_strength": (0.3, 1.0), "recombination": (True,)}
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

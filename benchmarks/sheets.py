@@ -1,35 +1,42 @@
 """Training of tissues whose patterns cannot be counted, by the lower bound of U: sheets and a long row.
 
-    python benchmarks/sheets.py                  # three seeds of three tissues, in two ways
-    python benchmarks/sheets.py --quick          # one seed and few epochs, to see it run
-    python benchmarks/sheets.py --tissues row --by evolution    # five minutes on two cores
+    python benchmarks/sheets.py                  # three seeds of three tissues, in two ways: an hour on two cores
+    python benchmarks/sheets.py --quick          # one seed and few epochs, to see it run; stores nothing
+    python benchmarks/sheets.py --tissues square --by evolution --seeds 0    # five minutes; what else is stored stays
 
-Each run starts from the best of random step rules, and goes on in one of two ways: by gradients through windows of time
-(`lateral.ValueGradient`), of bumps that are fitted to the step rule; or by evolution of two step rules themselves,
-whose edges are steeper (`lateral.train_islands`). The objective is the utility within the tissue. Hexagonal cells have
-neighbours that are neighbours of each other, so that no pattern of theirs stays good with the fates swapped; the rules
-for them are therefore not odd. Every utility is the lower bound of `lateral.bound_utility`, at the time step and at a
-quarter of it, on fresh tissues that no training has seen; ± is the standard error over tissues.
+Two ways of training. By gradients through windows of time (`lateral.ValueGradient`), of bumps that are fitted to the
+best of random step rules. Or by evolution of step rules themselves, whose edges are steeper (`lateral.train_islands`):
+the best eight of 4,096 evolve each by itself, and the best two of these go on. Islands matter on sheets: rules that
+wait where one of four neighbours differs begin below a dead band and end above it.
 
-Prints a Markdown table.
+The objective is the utility within the tissue. Hexagonal cells have neighbours that are neighbours of each other, so
+that no pattern of theirs stays good with the fates swapped; the rules for them are therefore not odd. Every utility is
+the lower bound of `lateral.bound_utility` on 4,000 fresh tissues that no training has seen, at the time step, a quarter
+and a tenth of it; ± is the standard error over tissues.
+
+Writes `benchmarks/sheets.json` after each rule, then the table of docs/measured.md, and prints it.
 """
 
 import argparse
-import sys
+import json
+import time
 from collections.abc import Iterator
 
 import jax
-from tables import markdown
+import tables
+from stored import save_json
 
 import lateral
+from lateral.evaluation import FINE_KNOTS
+from lateral.model import final_states
 
-TISSUES = {
-    "hexagonal": ("hexagonal sheet, 6 x 6, periodic", lateral.Sheet(6, 6, kind="hexagonal", periodic=True), False),
-    "square": ("square sheet, 8 x 8", lateral.Sheet(8, 8), True),
-    "row": ("row of 64", lateral.Row(64), True),
+GEOMETRIES = {
+    "hexagonal": (lateral.Sheet(6, 6, kind="hexagonal", periodic=True), False),
+    "square": (lateral.Sheet(8, 8), True),
+    "row": (lateral.Row(64), True),
 }
-RULES = {"tanh": lateral.TanhInhibition(), "dead band": lateral.DeadBand()}
-SETTINGS = {
+BY_HAND = {"tanh": lateral.TanhInhibition(), "dead band": lateral.DeadBand()}
+GRADIENT = {
     "draw_from": "steps",
     "n_candidates": 2048,
     "n_restarts": 1,
@@ -39,72 +46,84 @@ SETTINGS = {
     "check_every": 25,
     "n_fresh": 1000,
 }
-
-
 EVOLUTION = {
-    "n_candidates": 2048,
-    "n_islands": 2,
-    "n_settling": 4,
+    "n_islands": 8,
+    "n_settling": 12,
     "settling_divisors": (1,),
-    "mutation_decay": 0.957,  # to 3 % of it in 80 generations
-    "dt_divisors": (1,),
+    "mutation_decay": 0.932,  # to 3 % of it in 50 generations
+    "dt_divisors": (2,),
     "duration_shares": (1.0,),
 }
 
 
-def by_gradient(geometry, odd: bool, seed: int, quick: bool) -> lateral.RegulatoryFunction:
-    model = model_of(geometry, lateral.RBFNetwork(odd=odd), 256)
-    run = lateral.train_restarts(model, key=jax.random.key(seed), n_epochs=10 if quick else 200, **SETTINGS)
-    return run.regulatory_function
+def model_of(tissue: str, network=lateral.RBFNetwork, n_replicates: int = 256, **settings) -> lateral.Model:
+    geometry, odd = GEOMETRIES[tissue]
+    network = network(odd=odd, **settings)
+    return lateral.Model(network, geometry=geometry, n_replicates=n_replicates, objective="tissue")
 
 
-def by_evolution(geometry, odd: bool, seed: int, quick: bool) -> lateral.RegulatoryFunction:
-    model = model_of(geometry, lateral.StepNetwork(odd=odd, edge=0.003), 128)
-    run = lateral.train_islands(model, key=jax.random.key(seed), n_generations=2 if quick else 80, **EVOLUTION)
-    return run.regulatory_function
+def by_gradient(tissue: str, seed: int, quick: bool) -> lateral.Run:
+    n_epochs = 10 if quick else 200
+    return lateral.train_restarts(model_of(tissue), key=jax.random.key(seed), n_epochs=n_epochs, **GRADIENT)
+
+
+def by_evolution(tissue: str, seed: int, quick: bool) -> lateral.Run:
+    model = model_of(tissue, lateral.StepNetwork, 128, edge=0.003)
+    n_generations = 2 if quick else 50
+    return lateral.train_islands(model, key=jax.random.key(seed), n_generations=n_generations, **EVOLUTION)
 
 
 METHODS = {"gradient": by_gradient, "evolution": by_evolution}
 
 
-def model_of(geometry, network, n_replicates: int) -> lateral.Model:
-    return lateral.Model(network, geometry=geometry, n_replicates=n_replicates, objective="tissue")
-
-
-def rules_of(geometry, odd: bool, options) -> Iterator:
-    """Names and rules, one after another, as they are trained."""
-    yield from RULES.items()
+def rules_of(tissue: str, options) -> Iterator[tuple[str, object, dict]]:
+    """Names and rules, one after another, as they are trained, with what training took."""
+    for name, f in BY_HAND.items():
+        yield name, f, {}
     for method in options.by:
         for seed in options.seeds:
-            yield f"by {method}, seed {seed}", METHODS[method](geometry, odd, seed, options.quick)
+            start = time.perf_counter()
+            run = METHODS[method](tissue, seed, options.quick)
+            spent = {"seconds": round(time.perf_counter() - start), "cell_updates": run.settings["cell_updates"]}
+            yield f"{method}, seed {seed}", run.regulatory_function, spent
 
 
-def row(tissue: str, name: str, f, model: lateral.Model, n_replicates: int) -> list[str]:
-    found = lateral.evaluate(f, model, key=jax.random.key(2**31), n_replicates=n_replicates)
-    assert found.lower_bound or found.n_patterns <= n_replicates / 10
-    bounds = (found.utility, found.utility_se), (found.utility_refined, found.utility_refined_se)
-    cells = [tissue, name, *(f"{utility:.3f} ± {error:.3f}" for utility, error in bounds), f"{found.alternation:.2f}"]
-    print(" | ".join(cells), file=sys.stderr, flush=True)
-    return cells
+def measured(f, model: lateral.Model, n_replicates: int) -> dict:
+    key = jax.random.key(2**31)
+    found = lateral.evaluate(f, model, key=key, n_replicates=n_replicates)
+    assert found.lower_bound or found.n_patterns <= n_replicates / 10, "neither a bound nor counted"
+    finer = model.changed(dt=model.dt / 10, n_steps=10 * model.n_steps, n_replicates=n_replicates, n_knots=FINE_KNOTS)
+    tenth = lateral.bound_utility(model.readout.fates(final_states(f, finer, key)), model.geometry)
+    bounds = {"": (found.utility, found.utility_se), "_refined": (found.utility_refined, found.utility_refined_se)}
+    bounds["_10"] = (float(tenth.utility), float(tenth.utility_se))
+    values = {f"utility{at}": value for at, (value, _) in bounds.items()}
+    errors = {f"utility{at}_se": error for at, (_, error) in bounds.items()}
+    return {name: round(value, 4) for name, value in (values | errors | {"alternation": found.alternation}).items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tissues", nargs="+", choices=TISSUES, default=list(TISSUES))
+    parser.add_argument("--tissues", nargs="+", choices=GEOMETRIES, default=list(GEOMETRIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--by", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--replicates", type=int, default=4000, help="fresh tissues of each evaluation")
-    parser.add_argument("--quick", action="store_true", help="one seed, a few epochs and 500 fresh tissues")
+    parser.add_argument("--quick", action="store_true", help="one seed, a few epochs, 500 fresh tissues, and no file")
     options = parser.parse_args()
+    results = {}
     if options.quick:
         options.seeds, options.replicates = [0], 500
-    rows = []
+    elif tables.SHEETS.exists():
+        results = json.loads(tables.SHEETS.read_text())
     for tissue in options.tissues:
-        name, geometry, odd = TISSUES[tissue]
-        model = model_of(geometry, lateral.RBFNetwork(odd=odd), 256)
-        rules = rules_of(geometry, odd, options)
-        rows += [row(name, rule, f, model, options.replicates) for rule, f in rules]
-    print(markdown(["tissue", "rule", "bound of U", "at dt/4", "alternation"], rows))
+        model = model_of(tissue)
+        for name, f, spent in rules_of(tissue, options):
+            row = results.setdefault(tissue, {})[name] = measured(f, model, options.replicates) | spent
+            print(f"{tissue}, {name}: {row}", flush=True)
+            if not options.quick:
+                save_json(tables.SHEETS, results)
+    print(tables.sheets(results))
+    if not options.quick:
+        tables.write_tables("benchmarks/sheets.py")
 
 
 if __name__ == "__main__":

@@ -255,7 +255,7 @@ def compare(results: dict, details: bool = False) -> str:
     heads += ["at dt/40", f"seeds that change by more than {TOLERANCE}", "s"]
     heads += ["seeds with patterns", "alternation", "worst at dt/40"] if details else []
     rows = []
-    for method, network, entries in stored_runs(results["runs"], ("network", "table")):
+    for method, network, entries in stored_runs(results["runs"]):
         ends = [entry["points"][-1] for entry in entries]
         lower = [that_counts(point) for point in ends]
         # What stopping early could have saved, seen with hindsight and at no cost.
@@ -287,6 +287,22 @@ def _or_dash(value: float, digits: str) -> str:
     return "–" if np.isnan(value) else f"{value:{digits}}"
 
 
+# --- sheets.json
+
+TISSUES = {"row": "row of 64", "square": "square sheet, 8 × 8", "hexagonal": "hexagonal sheet, 6 × 6, periodic"}
+
+
+def sheets(results: dict) -> str:
+    """Rules by hand and trained ones, by the bound of U."""
+    rows = []
+    for tissue, name in TISSUES.items():
+        for rule, found in results.get(tissue, {}).items():
+            bounds = [f"{found[f'utility{at}']:.3f} ± {found[f'utility{at}_se']:.3f}" for at in ("", "_refined", "_10")]
+            took = f"{found['seconds']} s" if "seconds" in found else ""
+            rows.append([name, rule, *bounds, f"{found['alternation']:.2f}", took])
+    return markdown(["tissue", "rule", "bound of U", "at dt/4", "at dt/10", "alternation", "training"], rows)
+
+
 # --- where they stand
 
 
@@ -301,7 +317,7 @@ class Generated(NamedTuple):
         return self.make(json.loads(self.stored.read_text()))
 
 
-SPEED, RESULTS, COMPARE = HERE / "speed.json", HERE / "results.json", HERE / "compare.json"
+SPEED, RESULTS, COMPARE, SHEETS = (HERE / f"{name}.json" for name in ("speed", "results", "compare", "sheets"))
 TABLES = {
     "benchmarks/speed.py": Generated(SPEED, speed, (MEASURED,)),
     "benchmarks/measure.py main": Generated(RESULTS, trained, (MEASURED, GUIDE)),
@@ -312,6 +328,7 @@ TABLES = {
     "benchmarks/measure.py work": Generated(RESULTS, work, (GUIDE,)),
     "benchmarks/measure.py needs": Generated(RESULTS, needs, (GUIDE,)),
     "benchmarks/compare.py": Generated(COMPARE, compare, (GUIDE,)),
+    "benchmarks/sheets.py": Generated(SHEETS, sheets, (MEASURED,)),
 }
 
 

@@ -1,6 +1,6 @@
 """Optimisers that spend the same work, drawn side by side: the picture of what `benchmarks/compare.py` stores.
 
-Stored runs have, for each "METHOD, F" (F: what the rule f is, a network or a table) and each seed, an entry whose
+Stored runs have, for each "METHOD, F" (F: what the rule f is, one of `KINDS`) and each seed, an entry whose
 `points` are the checkpoints of that run: cell updates and seconds so far, and the utilities on fresh replicates.
 Presets and random step rules have one point, their end.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from lateral.plotting import COLOURS, Figure
 
-__all__ = ["METHODS", "ONE_POINT", "finding", "median_of", "plot_equal_work", "stored_runs", "that_counts"]
+__all__ = ["KINDS", "METHODS", "ONE_POINT", "finding", "median_of", "plot_equal_work", "stored_runs", "that_counts"]
 
 # A reader's name and the colour of each method, in the order of tables and pictures. Two time steps: dashed.
 METHODS = {
@@ -28,12 +28,13 @@ METHODS = {
     "combination": ("combination, from one start", COLOURS[5]),
     "pathwise": ("through the dynamics, from one start", COLOURS[4]),
 }
+KINDS = ("network", "table", "step rule")
 ONE_POINT = ("exploration", "recipe", "windows", "steps")
 LEVEL = 0.005  # utilities that differ by less are called level
 TITLE_WIDTH = 130  # characters
 
 
-def stored_runs(runs: Mapping, networks: Sequence[str]) -> Iterator[tuple[str, str, list[dict]]]:
+def stored_runs(runs: Mapping, networks: Sequence[str] = KINDS) -> Iterator[tuple[str, str, list[dict]]]:
     """`(method, network, entries over seeds)` of what is stored, in the order of tables and pictures."""
     for network in networks:
         for method in METHODS:
@@ -67,7 +68,7 @@ def finding(ends: Mapping[str, float]) -> str:
     return text
 
 
-def plot_equal_work(runs: Mapping, networks: Sequence[str] = ("network", "table")) -> Figure:
+def plot_equal_work(runs: Mapping, networks: Sequence[str] = KINDS) -> Figure:
     """A row of three panels for each kind of f: medians over cell updates and over seconds, and all seeds at the end.
 
     Args:
@@ -113,6 +114,9 @@ def _draw_row(of_network: Mapping[str, list[dict]], by_work, by_time, at_the_end
     for ax, xlabel in ((by_work, "simulated cell updates"), (by_time, "time (s)")):
         ax.set(xscale="log" if ax.lines else "linear", xlabel=xlabel, ylabel="U, median of the seeds (bits per cell)")
         ax.set_ylim(by_work.get_ylim())
+        if not ax.lines:
+            ax.set_axis_off()
+            ax.text(0.5, 0.5, "no seconds: runs side by side", ha="center", color="0.4", transform=ax.transAxes)
     at_the_end.set_title("At the end, median and every seed; legend of all panels", loc="left", fontsize=10)
     at_the_end.set(xlabel="U (bits per cell)", xlim=(0.0, 0.9), ylim=(len(of_network) - 0.5, -0.5))
     at_the_end.set_yticks(range(len(of_network)), [f"{METHODS[m][0]} ({len(of_network[m])})" for m in of_network])

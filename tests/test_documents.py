@@ -127,7 +127,7 @@ def test_the_comparison_draws_the_stored_medians_in_one_colour_a_method():
         assert [lines[name].get_color() for name, _ in drawn] == [colour for _, colour in drawn]
         last_x, last_y = lines["CMA-ES"].get_xdata()[-1], lines["CMA-ES"].get_ydata()[-1]
         assert last_y == pytest.approx(y) and (x is None or last_x == pytest.approx(x))
-    assert len(plot_equal_work(runs).axes) == 6
+    assert len(plot_equal_work(runs).axes) == 9
 
 
 def test_the_comparison_at_equal_work_says_what_notebook_07_reads_from_it():
@@ -153,6 +153,12 @@ def test_the_comparison_at_equal_work_says_what_notebook_07_reads_from_it():
     assert max(np.median(lower[method]) for method in others) < lowest - 0.01
     assert np.mean(np.concatenate([lower[method] for method in others]) > lowest) < 0.1
     assert np.median(final["CMA-ES"]) > np.median(lower["CMA-ES"]) + 0.02, "at dt alone it looks better than it is"
+
+    from_steps = {method: [seed[-1] for seed in seeds] for method, seeds in of(", step rule").items()}
+    medians = [np.median([that_counts(point) for point in seeds]) for seeds in from_steps.values()]
+    assert len(medians) == 4 and np.abs(np.array(medians) - np.median(lower["recipe"])).max() < 0.005, "level"
+    everywhere = [point[u] for seeds in from_steps.values() for point in seeds for u in ("utility", "utility_40")]
+    assert min(everywhere) > 0.74, "at every time step"
 
     last = {method: [seed[-1] for seed in seeds] for method, seeds in of(", table").items()}
     finest = {m: np.median([point["utility_40"] for point in last[m]]) for m in ("exploration", "evolution, two dt")}
