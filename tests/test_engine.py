@@ -464,6 +464,21 @@ def test_new_numbers_do_not_retrace_the_gradient(key, count_traces):
             gradient(*numbers)
 
 
+@pytest.mark.parametrize("refine", [2, 4])
+def test_a_refined_step_is_compiled_to_two_draws(float32, refine):
+    """Of the whole step and of each part of it. Two substeps that the compiler fused drew the noise of neighbours anew.
+
+    Threefry shifts words, and nothing else in a simulation does.
+    """
+    model, f = Model(geometry=Row(64), n_replicates=100), tabulate(TanhInhibition(), 513)
+
+    def shifts(refine):
+        compiled = jax.jit(partial(final_states, f, model, refine=refine)).lower(key=jax.random.key(0)).compile()
+        return compiled.as_text().count(" shift-left(")
+
+    assert shifts(refine) <= 2.3 * shifts(1)
+
+
 def test_a_consensus_is_told_from_a_pattern_by_the_engine_too(float32, key):
     """An activating rule: all cells of a tissue agree; an inhibiting one: neighbours differ."""
     model = Model(n_replicates=200, n_steps=500)
