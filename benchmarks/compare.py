@@ -105,9 +105,10 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
     network = NETWORKS[network_name]
     clock = time.perf_counter()
     if method in AS_THEY_ARE:
-        of_preset = method in PRESETS
-        drawn = trained_by_preset(method, seed, network) if of_preset else best_step_rule(jax.random.key(seed))
-        params, network, work = drawn
+        if method in PRESETS:
+            params, network, work = trained_by_preset(method, seed, network)
+        else:
+            params, network, work = best_step_rule(jax.random.key(seed))
         seconds = time.perf_counter() - clock
         points = [measure(params, network, seed, R_FINAL, work, seconds if timed else None)]
         points[-1] |= measure_finer(params, network, seed)

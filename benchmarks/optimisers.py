@@ -93,7 +93,7 @@ def best_step_rule(key, n_rules: int = N_STEP_RULES) -> tuple[Any, lateral.StepN
 
 def start_of(model, key) -> tuple[Any, int]:
     """Where everybody else starts, and its work: the best of many random networks, or of more step rules, halved."""
-    if model.network == NETWORKS[STEP_RULE]:
+    if isinstance(model.network, lateral.StepNetwork):
         params, _, work = best_step_rule(key, N_STEP_STARTS)
         return params, work
     init_key, score_key = jax.random.split(key)

@@ -126,17 +126,19 @@ def evaluate(
     return result
 
 
-def fresh_estimates(f: Callable, model: Model, key: Array) -> tuple:
-    """The estimated utility at the time step, and at a quarter of it on the same replicates and Brownian paths.
+def fresh_estimates(f: Callable, model: Model, key: Array, divisors: Sequence[int] = (1, 4)) -> tuple:
+    """The estimated utility at the time step divided by each of these, on the same replicates and Brownian paths.
 
-    Both are lower bounds where patterns are predicted in training and too many to count.
+    All are lower bounds where patterns are predicted in training and too many to count.
     """
-    return _estimates(f, model, key)[0]
+    return _estimates(f, model, key, divisors)[0]
 
 
-def _estimates(f: Callable, model: Model, key: Array) -> tuple[tuple[UtilityEstimate, ...], bool]:
+def _estimates(
+    f: Callable, model: Model, key: Array, divisors: Sequence[int] = (1, 4)
+) -> tuple[tuple[UtilityEstimate, ...], bool]:
     """The same, and whether they are lower bounds."""
-    ensembles = [model.readout.fates(final_states(f, model, key, refine=refine)) for refine in (1, 4)]
+    ensembles = [model.readout.fates(final_states(f, model, key, refine=divisor)) for divisor in divisors]
     estimates = tuple(estimate_of_fates(fates, model.geometry, model.readout.n_fates) for fates in ensembles)
     uncounted = any(bool(estimate.undersampled) and bool(jnp.isfinite(estimate.utility)) for estimate in estimates)
     if model.counts_patterns or model.n_replicates < FEWEST or not uncounted:
