@@ -132,8 +132,8 @@ class Evolution:
 
     def step(self, number, n_steps):
         model = self.models[number % len(self.models)]
-        decay = (1.0 / 30.0) ** (number / n_steps) if self.strategy.recombination else 1.0
-        strategy = self.strategy.changed(mutation_strength=decay * self.strategy.mutation_strength)
+        decay = (1.0 / 30.0) ** (1.0 / n_steps) if self.strategy.recombination else 1.0
+        strategy = self.strategy.changed(mutation_decay=decay)
         self.state = generation(strategy, self.state, model, jax.random.fold_in(self.key, 2 * number + 1))
         return self.state
 
