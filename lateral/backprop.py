@@ -12,6 +12,7 @@ The same loop follows any other estimator of the gradient (`lateral.training`): 
 """
 
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -43,7 +44,12 @@ def compute_loss(params: Any, model: Model, key: Array) -> Float[Array, ""]:
         model: tissue, network, readout and objective; see `Model`.
         key: random key of the initial states and of the noise.
     """
-    return loss_and_scores(params, model, check_key(key))[0]
+    return _loss(params, model, check_key(key))
+
+
+@partial(jax.jit, inline=True)  # one compilation instead of one for each operation
+def _loss(params, model, key):
+    return loss_and_scores(params, model, key)[0]
 
 
 def make_train_step(optimizer: optax.GradientTransformation, gradient: Callable | None = None) -> Callable:

@@ -33,7 +33,7 @@ from lateral.network import RegulatoryFunction, initial_parameters
 from lateral.numerics import worst_if_not_finite
 from lateral.patterns import alternation_of
 from lateral.runs import Run
-from lateral.static import as_floats
+from lateral.static import as_floats, entries
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.driver import Training, TrainingDiverged, advance_to
 from lateral.training.watch import Watch
@@ -131,7 +131,7 @@ class EvolutionStrategy:
         strength = self.mutation_strength * jnp.asarray(self.mutation_decay, float) ** state.generation.astype(float)
         n_kept, n_bred_from = (0, 1) if self.recombination else (self.n_parents, self.n_parents)
         chosen = jax.random.randint(parent_key, (self.population_size - n_kept,), 0, n_bred_from)
-        children = _mutate(jax.tree.map(lambda x: x[chosen], parents), strength, mutation_key)
+        children = _mutate(entries(parents, chosen), strength, mutation_key)
         bred = jax.tree.map(lambda a, b: jnp.concatenate([a[:n_kept], b]), parents, children)
         first = state.generation == 0
         return jax.tree.map(lambda old, new: jnp.where(first, old, new), state.population, bred)
@@ -139,7 +139,7 @@ class EvolutionStrategy:
     def parents(self, state: EvolutionState) -> Any:
         """What is bred from: the best networks of the last generation, best first, or their weighted mean alone."""
         order = jnp.argsort(-state.fitness)[: self.n_parents]
-        best = jax.tree.map(lambda x: x[order], state.population)
+        best = entries(state.population, order)
         if not self.recombination:
             return best
         weights = np.log(self.n_parents + 0.5) - np.log(np.arange(1, self.n_parents + 1))
@@ -172,7 +172,7 @@ class EvolutionStrategy:
 
     def params(self, state: EvolutionState) -> Any:
         """Parameters of the network with the highest score of the last generation; with recombination the mean."""
-        return jax.tree.map(lambda x: x[0], self.parents(state))
+        return entries(self.parents(state), 0)
 
     def trials(self, model: Model) -> list[tuple[Model, int]]:
         """What each network is scored in: the model, for a share of its duration, and by what its step is divided."""
@@ -286,7 +286,7 @@ def best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
         raise _nothing_finite("parent of the last generation", training, plan)
     work = training.n_done * strategy.work(training.model) + strategy.work(final, scores.size)
     scores = worst_if_not_finite(scores)
-    best = jax.tree.map(lambda x: x[jnp.argmax(scores)], parents)
+    best = entries(parents, jnp.argmax(scores))
     kept = recorded(plan) | {"cell_updates": work, "final_objective": float(jnp.max(scores))}
     return training.run(kept, params=best)
 

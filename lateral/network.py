@@ -12,6 +12,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -280,7 +281,12 @@ class RegulatoryFunction:
         return f"RegulatoryFunction({self.network!r}, {sum(map(jnp.size, jax.tree.leaves(self.params)))} parameters)"
 
     def __call__(self, neighbour_mean: ArrayLike) -> Array:
-        return self.network.apply(self.params, jnp.asarray(neighbour_mean, float))
+        return _rates(self, jnp.asarray(neighbour_mean, float))
+
+
+@partial(jax.jit, inline=True)  # one compilation instead of one for each operation
+def _rates(f: RegulatoryFunction, neighbour_mean: Array) -> Array:
+    return f.network.apply(f.params, neighbour_mean)
 
 
 def check_network(network, name: str = "network"):

@@ -7,6 +7,7 @@ objects of a class that JAX does not know by identity and by what their attribut
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ __all__ = [
     "Static",
     "as_floats",
     "combine",
+    "entries",
     "partition",
     "register_settings",
 ]
@@ -79,6 +81,12 @@ def register_settings(*static_fields: str):
 def as_floats(tree: Any) -> Any:
     """All numbers of a pytree as floating-point arrays."""
     return jax.tree.map(lambda x: jnp.asarray(x, float), tree)
+
+
+@partial(jax.jit, inline=True)  # one compilation instead of several for each leaf
+def entries(tree: Any, index: Any) -> Any:
+    """`leaf[index]` of every leaf of a pytree; the index is one number or an array of them."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 class _Traced:

@@ -96,7 +96,12 @@ def apply_threshold(states: ArrayLike, threshold: ArrayLike = THRESHOLD) -> Arra
     states = check_real("states", states)
     check_number("threshold", threshold, minimum=0.0, maximum=1.0)
     states = check_unit_interval("states", states).astype(states.dtype if is_float(states) else jnp.float16)
-    fates = (states >= jnp.asarray(threshold, states.dtype)).astype(states.dtype)
+    return _straight_through(states, jnp.asarray(threshold, states.dtype))
+
+
+@partial(jax.jit, inline=True)
+def _straight_through(states, threshold):
+    fates = (states >= threshold).astype(states.dtype)
     # states - stop_gradient(states) is exactly 0 forward and carries the identity backward.
     return fates + (states - jax.lax.stop_gradient(states))
 

@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from lateral.evolution import population_fitness
 from lateral.model import Model
 from lateral.network import initial_parameters
-from lateral.numerics import worst_if_not_finite
+from lateral.static import entries
 from lateral.threads import in_threads
 
 __all__ = ["Drawn", "Heat", "best_candidates", "draw_and_halve", "heats"]
@@ -82,10 +81,10 @@ def draw_and_halve(model: Model, key: Array, n_candidates: int, selection: Seque
                     f"none of {n_candidates} random networks has a finite objective: bound them with max_rate"
                 )
             candidates = [float(np.quantile(scores[finite], q)) for q in (0.0, 0.5, 1.0)]
-        order = jnp.argsort(-worst_if_not_finite(jnp.asarray(scores)))[: heat.n_best]
-        rules = jax.tree.map(lambda leaf, order=order: leaf[order], rules)
+        order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")[: heat.n_best]
+        rules = entries(rules, order)
     n_left = jax.tree.leaves(rules)[0].shape[0]
-    return Drawn([jax.tree.map(lambda leaf, i=i: leaf[i], rules) for i in range(n_left)], candidates, work)
+    return Drawn([entries(rules, i) for i in range(n_left)], candidates, work)
 
 
 @partial(jax.jit, static_argnames="n_candidates")  # one compilation instead of one for each operation
@@ -105,7 +104,7 @@ def _scores(rules, model: Model, heat: Heat, key: Array) -> tuple[np.ndarray, in
     rows = [np.minimum(np.arange(first, first + size), n_rules - 1) for first in range(0, n_rules, size)]
 
     def objective(of, rows):
-        return population_fitness(jax.tree.map(lambda leaf: leaf[rows], rules), of, key)[0]
+        return population_fitness(entries(rules, rows), of, key)[0]
 
     scored = in_threads([partial(objective, of, some) for of in models for some in rows])
     objectives = np.concatenate(scored).reshape(len(models), -1)[:, :n_rules]
