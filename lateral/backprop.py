@@ -12,7 +12,6 @@ The same loop follows any other estimator of the gradient (`lateral.training`): 
 """
 
 from collections.abc import Callable
-from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -47,9 +46,8 @@ def compute_loss(params: Any, model: Model, key: Array) -> Float[Array, ""]:
     return _loss(params, model, check_key(key))
 
 
-@partial(jax.jit, inline=True)  # one compilation instead of one for each operation
-def _loss(params, model, key):
-    return loss_and_scores(params, model, key)[0]
+# One compilation instead of one for each operation.
+_loss = jax.jit(lambda params, model, key: loss_and_scores(params, model, key)[0], inline=True)
 
 
 def make_train_step(optimizer: optax.GradientTransformation, gradient: Callable | None = None) -> Callable:

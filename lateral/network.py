@@ -12,7 +12,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -284,9 +283,8 @@ class RegulatoryFunction:
         return _rates(self, jnp.asarray(neighbour_mean, float))
 
 
-@partial(jax.jit, inline=True)  # one compilation instead of one for each operation
-def _rates(f: RegulatoryFunction, neighbour_mean: Array) -> Array:
-    return f.network.apply(f.params, neighbour_mean)
+# One compilation instead of one for each operation.
+_rates = jax.jit(lambda f, neighbour_mean: f.network.apply(f.params, neighbour_mean), inline=True)
 
 
 def check_network(network, name: str = "network"):

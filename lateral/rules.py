@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from lateral.checks import is_traced, working_range
 from lateral.static import Static, combine, partition
 
-__all__ = ["EvaluatedRule", "check_rule", "checked_rates", "is_plain", "rates_of"]
+__all__ = ["EvaluatedRule", "checked_knots", "checked_rates", "is_plain", "rates_of"]
 
 # Of the largest rate: the same numbers computed side by side with others may be rounded differently.
 TOLERANCE = 1e-3
@@ -94,21 +94,25 @@ def checked_rates(f: Callable, neighbours: Float[Array, " point"]) -> Float[Arra
     return rates
 
 
-def check_rule(f: Callable, n_knots: int) -> None:
-    """The same checks of a pytree, whose numbers `jax.jit` traces. Under a transformation everything passes."""
+def checked_knots(f: Callable, n_knots: int) -> Float[Array, " knot"] | None:
+    """The same rates and checks of a pytree at `n_knots` from 0 to 1; None and no checks where its numbers are traced.
+
+    It is compiled once for all numbers that a rule of this kind may have.
+    """
     arrays, static = partition(f)
     if any(map(is_traced, arrays)):
-        return
-    good, *evaluations = _evaluate(arrays, static, n_knots)
+        return None
+    good, neighbours, rates, of_part = _evaluate(arrays, static, n_knots)
     if not is_traced(good) and not good:
-        _judge(*evaluations)
+        _judge(neighbours, rates, of_part)
+    return rates
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _evaluate(arrays, static: Static, n_knots: int):
     """Whether f is a rule, and what `_judge` takes to say why not."""
-    f, neighbours = combine(arrays, static), np.linspace(0.0, 1.0, n_knots, dtype=jnp.result_type(float))
-    rates, of_part = (rates_of(f, jnp.asarray(x)) for x in (neighbours, _part(neighbours)))
+    f, neighbours = combine(arrays, static), jnp.linspace(0.0, 1.0, n_knots)
+    rates, of_part = (rates_of(f, x) for x in (neighbours, _part(neighbours)))
     return _sound(rates).all() & _alike(rates, of_part).all(), neighbours, rates, of_part
 
 

@@ -101,9 +101,8 @@ def apply_threshold(states: ArrayLike, threshold: ArrayLike = THRESHOLD) -> Arra
 
 @partial(jax.jit, inline=True)
 def _straight_through(states, threshold):
-    fates = (states >= threshold).astype(states.dtype)
     # states - stop_gradient(states) is exactly 0 forward and carries the identity backward.
-    return fates + (states - jax.lax.stop_gradient(states))
+    return (states >= threshold).astype(states.dtype) + (states - jax.lax.stop_gradient(states))
 
 
 def compute_hard_utility(patterns: ArrayLike, n_fates: int = 2) -> tuple[Array, Array, Array]:

@@ -15,7 +15,7 @@ from lateral.checks import check_choice, is_traced
 from lateral.engine.noise import ROUNDS
 from lateral.fields import choice, settings, size, value
 from lateral.network import N_KNOTS, Table, tabulate
-from lateral.rules import EvaluatedRule, check_rule, is_plain, rates_of
+from lateral.rules import EvaluatedRule, checked_knots, is_plain, rates_of
 from lateral.tissue import Tissue
 
 __all__ = ["ENGINES", "Engine", "Numerics", "engine_of", "evaluated", "prepare_rule"]
@@ -96,14 +96,16 @@ def engine_of(numerics: Numerics) -> Engine:
 
 
 def evaluated(f: Callable, n_knots: int | None) -> Callable:
-    """f as it is handed to `jax.jit`: a plain function is tabulated before, a pytree there, since it is traced.
+    """f as it is handed to `jax.jit`: as a table where its numbers are known, so that all rules share one compilation.
+
+    A pytree with numbers that JAX traces is tabulated there.
 
     Raises:
         ValueError: for an f that is no rule, see `lateral.rules`.
     """
     if not is_plain(f):
-        check_rule(f, n_knots or N_KNOTS)
-        return f
+        rates = checked_knots(f, n_knots or N_KNOTS)
+        return f if n_knots is None or rates is None or isinstance(f, Table) else Table(rates)
     table = tabulate(f, n_knots or N_KNOTS)
     if n_knots is not None:
         return table
