@@ -5,7 +5,7 @@ themselves. All of them mean the same only if each rate depends on its own neigh
 array. Therefore `lateral` calls a function whose numbers are known outside of `jax.jit`, on an array and on parts of
 it. Functions written in NumPy work, an object counts with what it holds now, and a mistake ends in one sentence.
 `lateral` calls a pytree (a network with its parameters, a table, a `TanhInhibition`) inside of `jax.jit`, so that its
-numbers are traced.
+numbers are traced; a simulation gets its rates as a table, and does not care which kind of rule they are of.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,9 @@ import pytest
 from lateral import (
     MLP,
     Model,
+    RBFNetwork,
     RegulatoryFunction,
+    StepNetwork,
     Table,
     TanhInhibition,
     compute_loss,
@@ -156,6 +158,9 @@ def test_a_new_rule_does_not_compile_the_simulation_again():
     for slope in (2.0, 3.0):
         run_multiple_replicates(lambda x, slope=slope: slope * (0.5 - x), **TISSUE)
         run_multiple_replicates(Table(slope * jnp.linspace(0.5, -0.5, 513)), **TISSUE)
+    for network in (MLP((2,)), RBFNetwork(5), StepNetwork()):
+        run_multiple_replicates(RegulatoryFunction(network, network.init(jax.random.key(1))), **TISSUE)
+    run_multiple_replicates(TanhInhibition(), **TISSUE)
     assert run_engine._cache_size() == compiled
 
 
