@@ -109,6 +109,12 @@ def test_small_tissues_are_counted_and_large_ones_bounded():
     assert app.last["is_bound"] and "U ≥ " in app.text and "lower bound" in app.text
 
 
+def test_a_bound_below_0_says_nothing_and_is_not_shown_as_news():
+    app = TissueExplorer({"none": lambda s: 0.0 * s}, kind="square", rows=8, columns=8)
+    assert app.last["is_bound"] and app.last["utility"] < 0.0
+    assert "U ≥ 0: in these tissues no cell tells of another" in app.text and "U ≥ -" not in app.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_shows_its_cells_and_saves_them(kind, tmp_path):
     app = TissueExplorer(kind=kind, rows=3, columns=4, duration=2)

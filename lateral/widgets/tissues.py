@@ -237,7 +237,7 @@ class _Panels:
         for bar, value in zip(self.bars, (u, numbers["alternation"], numbers["share_on"]), strict=True):
             bar.set_height(value)
         self.error.set_ydata([u - se, u + se])
-        right.set_title(f"U {'≥' if numbers['is_bound'] else '='} {u:.2f}")
+        right.set_title(f"U ≥ {max(u, 0.0):.2f}" if numbers["is_bound"] else f"U = {u:.2f}")
 
 
 def _square(ax) -> tuple[float, float, float, float]:
@@ -318,9 +318,14 @@ def _shares(fates: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _in_words(numbers: Mapping[str, Any], n_cells: int) -> str:
-    bound = f": a lower bound, since patterns of {n_cells} cells are too many to count" if numbers["is_bound"] else ""
+    u = f"{numbers['utility']:.3f} ± {numbers['utility_se']:.3f}"
+    if not numbers["is_bound"]:
+        utility = f"U = {u} bits per cell"
+    elif numbers["utility"] > 0.0:
+        utility = f"U ≥ {u} bits per cell: a lower bound, since patterns of {n_cells} cells are too many to count"
+    else:  # as U itself never is
+        utility = f"U ≥ 0: in these tissues no cell tells of another (the lower bound is {u} bits per cell)"
     return (
-        f"U {'≥' if numbers['is_bound'] else '='} {numbers['utility']:.3f} ± {numbers['utility_se']:.3f} bits per cell"
-        f"{bound}. {numbers['alternation']:.2f} of the neighbour pairs differ (alternation), and "
+        f"{utility}. {numbers['alternation']:.2f} of the neighbour pairs differ (alternation), and "
         f"{numbers['share_on']:.2f} of the cells are on. The dashed lines are what coins would score."
     )
