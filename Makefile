@@ -63,7 +63,7 @@ endef
 
 bench bench-quick: export JAX_PLATFORMS := $(or $(JAX_PLATFORMS),cpu)
 bench bench-quick: setup
-	$(call extra,bench,diffrax numba cma infomeasure)
+	$(call extra,bench,diffrax numba)
 	"$(VENV)/bin/python" benchmarks/speed.py $(if $(filter bench-quick,$@),--quick)
 
 # Every warning is an error: a link that leads nowhere, a docstring that cannot be read.

@@ -48,7 +48,7 @@ def counted(known: Known) -> list[float]:
                 break
             case = longer
         of_pattern += entropies(case * n_fates + fates[:, cell]) - entropies(case)
-    s_pat = infomeasure.entropy(fates.reshape(-1), approach="discrete", base=2)
+    s_pat = ESTIMATORS["plug-in"](fates.reshape(-1))
     return list(s_pat - of_pattern / n_cells)
 
 
@@ -66,13 +66,9 @@ def jackknife(values: np.ndarray) -> float:
     return n * (math.log2(n) - total / n) - (n - 1.0) * np.sum(counts * without) / n
 
 
-ESTIMATORS = {
-    "plug-in": partial(infomeasure.entropy, approach="discrete", base=2),
-    "Miller": partial(infomeasure.entropy, approach="miller_madow", base=2),
-    "jackknife": jackknife,
-    "Grassberger": partial(infomeasure.entropy, approach="grassberger", base=2),
-    "Chao–Shen": partial(infomeasure.entropy, approach="chao_shen", base=2),
-}
+LIBRARY = {"plug-in": "discrete", "Miller": "miller_madow", "Grassberger": "grassberger", "Chao–Shen": "chao_shen"}
+ESTIMATORS = {name: partial(infomeasure.entropy, approach=approach, base=2) for name, approach in LIBRARY.items()}
+ESTIMATORS["jackknife"] = jackknife
 
 
 def row(name: str, n_cells: int, known: Known) -> list[str]:

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from lateral.checks import check_callable, check_key, check_size
 from lateral.fields import flag, number, settings, size, value
-from lateral.rules import checked_knots, checked_rates, is_plain
+from lateral.rules import checked_rates
 from lateral.static import register_settings
 
 __all__ = [
@@ -120,9 +120,7 @@ def tabulate(f: Callable, n_knots: int = N_KNOTS) -> Table:
         ValueError: for rates that are not finite, or that depend on what else is in the array (`lateral.rules`).
     """
     check_callable("f", f)
-    n_knots = check_size("n_knots", n_knots, 2)
-    rates = None if is_plain(f) else checked_knots(f, n_knots)
-    return Table(checked_rates(f, jnp.linspace(0.0, 1.0, n_knots)) if rates is None else rates)
+    return Table(checked_rates(f, jnp.linspace(0.0, 1.0, check_size("n_knots", n_knots, 2))))
 
 
 def _hidden_dims(name: str, dims) -> tuple[int, ...]:

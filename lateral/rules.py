@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from lateral.checks import is_traced, working_range
 from lateral.static import Static, combine, partition
 
-__all__ = ["EvaluatedRule", "checked_knots", "checked_rates", "is_plain", "rates_of"]
+__all__ = ["EvaluatedRule", "checked_rates", "holds_traced", "is_plain", "rates_of"]
 
 # Of the largest rate: the same numbers computed side by side with others may be rounded differently.
 TOLERANCE = 1e-3
@@ -83,10 +83,17 @@ def rates_of(f: Callable, neighbours: Float[Array, "*shape"]) -> Float[Array, "*
 def checked_rates(f: Callable, neighbours: Float[Array, " point"]) -> Float[Array, " point"]:
     """`rates_of` at two points or more, in increasing order.
 
+    A pytree is compiled once for all numbers that a rule of its kind may have.
+
     Raises:
         ValueError: as `rates_of`, and where the rates are known (under a transformation they are not): for rates that
             are not finite, or that depend on what else is in the array.
     """
+    if not is_plain(f) and not holds_traced(f):
+        good, rates, of_part = _evaluate(*partition(f), neighbours)
+        if not is_traced(good) and not good:
+            _judge(np.asarray(neighbours), rates, of_part)
+        return rates
     rates = rates_of(f, neighbours)
     if not is_traced(rates):
         neighbours = np.asarray(neighbours)
@@ -94,26 +101,17 @@ def checked_rates(f: Callable, neighbours: Float[Array, " point"]) -> Float[Arra
     return rates
 
 
-def checked_knots(f: Callable, n_knots: int) -> Float[Array, " knot"] | None:
-    """The same rates and checks of a pytree at `n_knots` from 0 to 1; None and no checks where its numbers are traced.
-
-    It is compiled once for all numbers that a rule of this kind may have.
-    """
-    arrays, static = partition(f)
-    if any(map(is_traced, arrays)):
-        return None
-    good, neighbours, rates, of_part = _evaluate(arrays, static, n_knots)
-    if not is_traced(good) and not good:
-        _judge(neighbours, rates, of_part)
-    return rates
+def holds_traced(f: Callable) -> bool:
+    """Whether f is a pytree with numbers that JAX traces."""
+    return any(map(is_traced, jax.tree.leaves(f)))
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _evaluate(arrays, static: Static, n_knots: int):
+@partial(jax.jit, static_argnums=1)
+def _evaluate(arrays, static: Static, neighbours):
     """Whether f is a rule, and what `_judge` takes to say why not."""
-    f, neighbours = combine(arrays, static), jnp.linspace(0.0, 1.0, n_knots)
+    f = combine(arrays, static)
     rates, of_part = (rates_of(f, x) for x in (neighbours, _part(neighbours)))
-    return _sound(rates).all() & _alike(rates, of_part).all(), neighbours, rates, of_part
+    return _sound(rates).all() & _alike(rates, of_part).all(), rates, of_part
 
 
 def _sound(rates):

@@ -15,7 +15,7 @@ from lateral.checks import check_choice, is_traced
 from lateral.engine.noise import ROUNDS
 from lateral.fields import choice, settings, size, value
 from lateral.network import N_KNOTS, Table, tabulate
-from lateral.rules import EvaluatedRule, checked_knots, is_plain, rates_of
+from lateral.rules import EvaluatedRule, holds_traced, is_plain, rates_of
 from lateral.tissue import Tissue
 
 __all__ = ["ENGINES", "Engine", "Numerics", "engine_of", "evaluated", "prepare_rule"]
@@ -103,14 +103,13 @@ def evaluated(f: Callable, n_knots: int | None) -> Callable:
     Raises:
         ValueError: for an f that is no rule, see `lateral.rules`.
     """
-    if not is_plain(f):
-        rates = checked_knots(f, n_knots or N_KNOTS)
-        return f if n_knots is None or rates is None or isinstance(f, Table) else Table(rates)
+    if holds_traced(f):
+        return f
     table = tabulate(f, n_knots or N_KNOTS)
     if n_knots is not None:
-        return table
-    # With numbers that JAX traces it is what it was, a function.
-    return f if is_traced(table.values) else EvaluatedRule(f, table.values)
+        return f if isinstance(f, Table) else table
+    # A function whose numbers JAX traces is what it was.
+    return f if not is_plain(f) or is_traced(table.values) else EvaluatedRule(f, table.values)
 
 
 def prepare_rule(f: Callable, n_knots: int | None) -> Callable:

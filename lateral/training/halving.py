@@ -9,12 +9,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from lateral.evolution import population_fitness
 from lateral.model import Model
 from lateral.network import initial_parameters
+from lateral.numerics import worst_if_not_finite
 from lateral.static import entries
 from lateral.threads import in_threads
 
@@ -81,7 +83,7 @@ def draw_and_halve(model: Model, key: Array, n_candidates: int, selection: Seque
                     f"none of {n_candidates} random networks has a finite objective: bound them with max_rate"
                 )
             candidates = [float(np.quantile(scores[finite], q)) for q in (0.0, 0.5, 1.0)]
-        order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")[: heat.n_best]
+        order = jnp.argsort(-worst_if_not_finite(jnp.asarray(scores)))[: heat.n_best]
         rules = entries(rules, order)
     n_left = jax.tree.leaves(rules)[0].shape[0]
     return Drawn([entries(rules, i) for i in range(n_left)], candidates, work)
