@@ -35,8 +35,8 @@ from lateral.network import (
     tanh_as_network,
 )
 from lateral.presets import preset
-from lateral.readout import (
-    Readout,
+from lateral.readout import Readout
+from lateral.relaxation import (
     compute_bernoulli_utility,
     compute_pairwise_utility,
     compute_soft_utility,

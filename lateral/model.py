@@ -5,7 +5,6 @@ time step never recompiles, and a new number of cells compiles once. Change a se
 can give and read the settings of the tissue, the readout and the numerics as if they were the model's own.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -82,10 +81,11 @@ class Model:
         return self.changed(n_steps=max(1, round(share * self.n_steps)))
 
     def check_together(self):
-        most = math.inf if self.readout.n_fates > 2 else self.readout.relaxed.max_cells
+        most, n_fates = self.readout.most_cells(), self.readout.n_fates
         if self.n_cells > most:
+            cells = "cells" if n_fates == 2 else f"cells of {n_fates} fates"
             raise ValueError(
-                f'relaxation="{self.relaxation}" takes at most {most} cells, got {self.n_cells}: '
+                f'relaxation="{self.relaxation}" takes at most {most} {cells}, got {self.n_cells}: '
                 'use "pairwise" or "kernel"'
             )
 

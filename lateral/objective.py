@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from lateral.checks import check_choice
 from lateral.numerics import binary_entropy, entropy
-from lateral.patterns import PatternClasses, each_its_own, fate_entropy, group_sizes
+from lateral.patterns import PatternClasses, each_its_own, fate_entropy, group_sizes, of_each_fate
 from lateral.prediction import Contexts, predicted_s_rep
 from lateral.readout import Readout
 
@@ -39,14 +39,16 @@ class Ensemble(NamedTuple):
     """Fates of many tissues, hard or soft, in which each replicate has a weight.
 
     Attributes:
-        fates: of all replicates, hard or soft.
+        fates: of all replicates, hard or soft. Of two they are in [0, 1]; of more, hard ones are whole numbers from 0
+            to K - 1, and soft ones the share of each fate.
         s_rep: entropy of whole patterns in bits per cell, or an upper bound of it where they cannot be counted.
         weights: of the replicates, by which the influence is a derivative; None for 1 each.
-        swapped: whether each tissue stands for itself and for the same with fates 0 and 1 swapped.
-        n_fates: number of fates K. Of two, `fates` are in [0, 1]; of more, whole numbers from 0 to K - 1.
+        swapped: whether each tissue stands for itself and for the same with fates 0 and 1 swapped; of more fates, in
+            reversed order.
+        n_fates: number of fates K.
     """
 
-    fates: Float[Array, "replicate cell"]
+    fates: Float[Array, "replicate cell *fate"]
     s_rep: Float[Array, ""]
     weights: Float[Array, " replicate"] | None = None
     swapped: Bool[Array, ""] | bool = False
@@ -62,16 +64,23 @@ class Ensemble(NamedTuple):
     @property
     def pooled_share(self) -> Float[Array, ""]:
         """Share of fate 1 over all cells and replicates."""
+        if self.n_fates > 2:
+            return self.pooled_shares[1]
         share = self.mean(self.fates)
         return share if self.swapped is False else jnp.where(self.swapped, 0.5, share)
 
     @property
+    def pooled_shares(self) -> Float[Array, " fate"]:
+        """Share of each fate over all cells and replicates."""
+        if self.n_fates == 2:
+            return jnp.stack([1.0 - self.pooled_share, self.pooled_share])
+        shares = jnp.stack([self.mean(share) for share in of_each_fate(self.fates, self.n_fates)])
+        return jnp.where(self.swapped, 0.5 * (shares + shares[::-1]), shares)
+
+    @property
     def s_pat(self) -> Float[Array, ""]:
         """Entropy in bits of one fate, pooled over all cells and replicates."""
-        if self.n_fates == 2:
-            return binary_entropy(self.pooled_share)
-        shares = [self.mean((self.fates == fate).astype(self.fates.dtype)) for fate in range(self.n_fates)]
-        return entropy(jnp.stack(shares))
+        return binary_entropy(self.pooled_share) if self.n_fates == 2 else entropy(self.pooled_shares)
 
     @property
     def s_pat_of_each(self) -> Float[Array, " replicate"]:
@@ -86,7 +95,7 @@ class Objective(Protocol):
     Attributes:
         symmetric: whether a pattern is worth the same in all places that the symmetries of the tissue take it to;
             False where the objective does not say.
-        swappable: whether it is worth the same with fates 0 and 1 swapped; likewise.
+        swappable: whether it is worth the same with fates 0 and 1 swapped, or more fates in reversed order; likewise.
     """
 
     def __call__(self, ensemble: Ensemble) -> Float[Array, ""]: ...
@@ -128,7 +137,8 @@ def relaxed_value(objective: Any, states: Float[Array, "replicate cell"], readou
     """Value of final states with relaxed fates, which has a gradient."""
     relaxation = readout.relaxed
     fates = relaxation.fates(states, readout)
-    return objective_of(objective)(Ensemble(fates, relaxation.s_rep(fates, readout)))
+    s_rep = relaxation.s_rep(fates, readout)
+    return objective_of(objective)(Ensemble(fates, s_rep, n_fates=readout.n_fates))
 
 
 def hard_value(

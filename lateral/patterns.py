@@ -25,10 +25,11 @@ __all__ = [
     "fate_entropy",
     "fate_shares",
     "group_sizes",
+    "of_each_fate",
     "pattern_classes",
 ]
 
-MAX_CELLS_OF_CLASSES = 32  # one word
+BITS_OF_A_WORD = 32
 
 
 class PatternClasses(NamedTuple):
@@ -37,7 +38,7 @@ class PatternClasses(NamedTuple):
     Attributes:
         number: below R, the same for the same class.
         n_patterns: patterns in that class, all equally frequent.
-        swapped: whether swapped fates belong to the same class.
+        swapped: whether fates in reversed order (0 and 1 swapped) belong to the same class.
     """
 
     number: Int[Array, " replicate"]
@@ -77,16 +78,23 @@ def group_sizes(number: Int[Array, " replicate"], dtype=float) -> Float[Array, "
 
 
 def fate_shares(
-    fates: Float[Array, "replicate cell"], n_fates: int = 2, axis: int | None = None
+    fates: Float[Array, "replicate cell *fate"], n_fates: int = 2, axis: int | None = None
 ) -> Float[Array, "..."]:
     """Share of fate 1; of more than two fates that of each, on a first axis."""
     if n_fates == 2:
         return jnp.mean(fates, axis=axis)
-    return jnp.stack([jnp.mean((fates == fate).astype(fates.dtype), axis=axis) for fate in range(n_fates)])
+    return jnp.stack([jnp.mean(share, axis=axis) for share in of_each_fate(fates, n_fates)])
+
+
+def of_each_fate(fates: Float[Array, "replicate cell *fate"], n_fates: int) -> list[Float[Array, "replicate cell"]]:
+    """For each fate its share of each cell, which is 0 or 1 where `fates` are whole numbers and not shares."""
+    if fates.ndim == 3:
+        return [fates[:, :, fate] for fate in range(n_fates)]
+    return [(fates == fate).astype(fates.dtype) for fate in range(n_fates)]
 
 
 def fate_entropy(
-    fates: Float[Array, "replicate cell"], n_fates: int = 2, axis: int | None = None
+    fates: Float[Array, "replicate cell *fate"], n_fates: int = 2, axis: int | None = None
 ) -> Float[Array, "..."]:
     """Entropy in bits of one fate, pooled over all cells and replicates or over an axis."""
     shares = fate_shares(fates, n_fates, axis)
@@ -99,36 +107,37 @@ def each_its_own(fates: Float[Array, "replicate cell"], n_fates: int = 2) -> Pat
 
 
 def pattern_classes(
-    fates: Float[Array, "replicate cell"], geometry: Geometry, swap: ArrayLike = False
+    fates: Float[Array, "replicate cell"], geometry: Geometry, swap: ArrayLike = False, n_fates: int = 2
 ) -> PatternClasses:
     """Classes of the patterns that identical cells make equally often, whatever their rule.
 
     They are a pattern and its images under the symmetries of the geometry (those that leave the offset b as it is),
-    and where `swap` says that fates 0 and 1 are alike all of these with fates swapped.
+    and where `swap` says that fates 0 and 1 are alike all of these with fates swapped; of K fates, k is then alike to
+    K - 1 - k.
 
-    Above 32 cells each pattern is taken as a class of its own.
+    Where a pattern does not fit into one word, as of more than 32 cells of two fates, each is a class of its own.
     """
-    n_cells = fates.shape[1]
-    if n_cells > MAX_CELLS_OF_CLASSES:
-        return each_its_own(fates)
-    (pattern,) = _pattern_words(fates)
+    n_cells, size = fates.shape[1], _bits_of_a_fate(n_fates)
+    if n_cells > BITS_OF_A_WORD // size:
+        return each_its_own(fates, n_fates)
+    (pattern,) = _pattern_words(fates, n_fates)
     permutations = geometry.symmetries
-    # Cell i of the image is cell permutation[i]: it adds its bit at place i.
-    weights = jnp.asarray(np.uint32(1) << np.argsort(permutations, axis=1).astype(np.uint32))
-    bits = fates.astype(jnp.uint32).T
+    # Cell i of the image is cell permutation[i]: it adds its fate at place i.
+    weights = jnp.asarray(np.uint32(1) << (size * np.argsort(permutations, axis=1)).astype(np.uint32))
+    digits = fates.astype(jnp.uint32).T
     # (image, replicate), term by term: the compiler makes one loop of it, where a sum over cells would be slower.
-    images = sum(weights[:, cell, None] * bits[cell][None] for cell in range(n_cells))
+    images = sum(weights[:, cell, None] * digits[cell][None] for cell in range(n_cells))
     offset = geometry.offset()
     kept = jnp.ones(len(permutations), bool)
     if offset is not None:
         kept = jnp.all(jnp.abs(offset[permutations] - offset[None]) < 1e-6, axis=1)
-    all_cells = jnp.uint32(2**n_cells - 1)
+    last_of_all = jnp.uint32(sum((n_fates - 1) << (size * cell) for cell in range(n_cells)))
     images = jnp.where(kept[:, None], images, pattern[None])
     smallest = jnp.min(images, axis=0)
-    smallest = jnp.where(swap, jnp.minimum(smallest, jnp.min(images ^ all_cells, axis=0)), smallest)
+    smallest = jnp.where(swap, jnp.minimum(smallest, jnp.min(last_of_all - images, axis=0)), smallest)
     # Orbit and stabiliser: each pattern of the class stands among the images equally often.
     fixed = kept[:, None] & (images == pattern[None])
-    fixed_by_swap = swap & kept[:, None] & (images == (pattern ^ all_cells)[None])
+    fixed_by_swap = swap & kept[:, None] & (images == (last_of_all - pattern)[None])
     n_images = jnp.sum(kept) * jnp.where(swap, 2, 1)
     n_patterns = n_images / (jnp.sum(fixed, axis=0) + jnp.sum(fixed_by_swap, axis=0))
     return PatternClasses(_number([smallest]), n_patterns, jnp.asarray(swap))
@@ -145,14 +154,18 @@ def alternation_of(fates: Float[Array, "replicate cell"], geometry: Geometry, n_
 
 def _pattern_words(fates: Float[Array, "replicate cell"], n_fates: int = 2) -> list[UInt32[Array, " replicate"]]:
     """Each pattern as 32-bit words, one bit for each of two fates."""
-    size = (n_fates - 1).bit_length()
-    digits, cells_of_word = fates.astype(jnp.uint32), 32 // size
+    size = _bits_of_a_fate(n_fates)
+    digits, cells_of_word = fates.astype(jnp.uint32), BITS_OF_A_WORD // size
     words = []
     for first in range(0, fates.shape[1], cells_of_word):
         block = digits[:, first : first + cells_of_word]
         weights = jnp.asarray([2 ** (size * i) for i in range(block.shape[1])], jnp.uint32)
         words.append(jnp.sum(block * weights[None], axis=1, dtype=jnp.uint32))
     return words
+
+
+def _bits_of_a_fate(n_fates: int) -> int:
+    return (n_fates - 1).bit_length()
 
 
 def _number(words):

@@ -13,7 +13,7 @@ from lateral.evolution import EvolutionPlan, EvolutionStrategy, train_evolution
 from lateral.fields import setting_names, sort_settings
 from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork
-from lateral.readout import exact_relaxation
+from lateral.relaxation import exact_relaxation
 from lateral.step_network import StepNetwork
 from lateral.training import islands
 from lateral.training.descent import GradientDescent
@@ -164,7 +164,7 @@ def _relaxed(of_model: dict) -> Model:
     model = Model(**of_model)
     if "relaxation" in of_model or "readout" in of_model:
         return model
-    return model.changed(relaxation=exact_relaxation(model.n_cells))
+    return model.changed(relaxation=exact_relaxation(model.n_cells, model.readout.n_fates))
 
 
 def _restarts(method: str, name: str, hidden_dims) -> dict[str, Any]:

@@ -6,8 +6,8 @@ S_pat is the entropy of one fate, pooled over cells and replicates: patterns sho
 entropy of whole patterns over replicates, divided by the number of cells: development should come out the same
 every time. Equivalently U = positional + correlational information.
 
-`lateral` reports `compute_hard_utility`, which has no gradient. `lateral.readout` holds what stands in for hard fates
-where a gradient is needed, and `lateral.objective` what training climbs.
+`lateral` reports `compute_hard_utility`, which has no gradient. `lateral.relaxation` holds what stands in for it where
+a gradient is needed, and `lateral.objective` what training climbs.
 """
 
 import math

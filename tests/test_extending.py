@@ -80,7 +80,7 @@ def run(model) -> lateral.Run:
 
 
 def test_every_section_has_one_short_example_and_names_a_place_that_exists():
-    assert list(SECTIONS) == ["geometry", "objective", "algorithm", "engine", "setting"]
+    assert list(SECTIONS) == ["geometry", "objective", "readout", "algorithm", "engine", "setting"]
     for text in SECTIONS.values():
         (example,) = blocks(text)
         assert len(example.splitlines()) < 40
@@ -89,6 +89,7 @@ def test_every_section_has_one_short_example_and_names_a_place_that_exists():
     for registry, module in {
         "GEOMETRIES": lateral.geometry,
         "OBJECTIVES": lateral.objective,
+        "RELAXATIONS": lateral.relaxation,
         "ALGORITHMS": lateral.training.session,
         "ENGINES": lateral.engine,
     }.items():
@@ -108,6 +109,13 @@ def test_the_example_of_an_objective(after):
     assert jax.tree.map(jnp.shape, names.gradient) == jax.tree.map(jnp.shape, names.params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((names.gradient, names.scores)))
     assert any(np.any(leaf != 0.0) for leaf in jax.tree.leaves(names.gradient))
+
+
+def test_the_example_of_a_readout(after):
+    names = after["readout"]
+    assert names.model.readout.fates(jnp.array([[0.9, 0.8, 0.3, 0.2, 0.7]])).tolist() == [[1.0, 1.0, 1.0, 0.0, 1.0]]
+    assert any(np.any(leaf != 0.0) for leaf in jax.tree.leaves(names.gradient))
+    assert np.isfinite(names.scores["loss"])
 
 
 def test_the_example_of_an_engine(after, float32):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -161,34 +162,36 @@ def test_groups_are_those_of_equal_patterns():
     np.testing.assert_array_equal(groups[:, None] == groups[None], same)
 
 
-def images_of(fates, boundary, odd):
+def images_of(fates, boundary, odd, n_fates=2):
     """Every replicate in all the images that identical cells make as often, one stack of replicates per image."""
     shifts = range(fates.shape[1] if boundary == "ring" else 1)
     images = [np.roll(image, shift, axis=1) for image in (fates, fates[:, ::-1]) for shift in shifts]
-    return images + [1.0 - image for image in images] if odd else images
+    return images + [n_fates - 1.0 - image for image in images] if odd else images
 
 
+@pytest.mark.parametrize("n_fates", [2, 3, 5])
 @pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize("boundary", ["free", "ring"])
-def test_classes_hold_the_images_of_a_pattern_and_nothing_else(boundary, odd):
-    fates = np.random.default_rng(2).integers(0, 2, (60, 6)).astype(float)
-    classes = pattern_classes(jnp.asarray(fates), row_with_ends(fates.shape[1], boundary), odd)
-    images = np.stack(images_of(fates, boundary, odd))
+def test_classes_hold_the_images_of_a_pattern_and_nothing_else(boundary, odd, n_fates):
+    fates = np.random.default_rng(2).integers(0, n_fates, (60, 6 if n_fates == 2 else 4)).astype(float)
+    classes = pattern_classes(jnp.asarray(fates), row_with_ends(fates.shape[1], boundary), odd, n_fates)
+    images = np.stack(images_of(fates, boundary, odd, n_fates))
     same = (images[:, :, None] == fates[None, None]).all(axis=3).any(axis=0)
     number = np.asarray(classes.number)
     np.testing.assert_array_equal(number[:, None] == number[None], same)
     np.testing.assert_allclose(classes.n_patterns, [len(np.unique(images[:, r], axis=0)) for r in range(60)])
 
 
+@pytest.mark.parametrize("n_fates", [2, 3])
 @pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize("boundary", ["free", "ring"])
 @pytest.mark.parametrize("objective", ["ensemble", "tissue"])
-def test_the_influence_of_classes_is_that_of_all_images(objective, boundary, odd):
-    fates = np.random.default_rng(3).integers(0, 2, (40, 5)).astype(float)
-    classes = pattern_classes(jnp.asarray(fates), row_with_ends(fates.shape[1], boundary), odd)
-    value, influence = influence_of(objective, jnp.asarray(fates), classes)
-    images = np.concatenate(images_of(fates, boundary, odd))
-    of_all, influences = influence_of(objective, jnp.asarray(images))
+def test_the_influence_of_classes_is_that_of_all_images(objective, boundary, odd, n_fates):
+    fates = np.random.default_rng(3).integers(0, n_fates, (40, 5 if n_fates == 2 else 3)).astype(float)
+    classes = pattern_classes(jnp.asarray(fates), row_with_ends(fates.shape[1], boundary), odd, n_fates)
+    value, influence = influence_of(objective, jnp.asarray(fates), classes, n_fates)
+    images = np.concatenate(images_of(fates, boundary, odd, n_fates))
+    of_all, influences = influence_of(objective, jnp.asarray(images), n_fates=n_fates)
     assert float(value) == pytest.approx(float(of_all), abs=1e-12)
     np.testing.assert_allclose(influence, influences[:40], atol=1e-12)
 
@@ -211,18 +214,34 @@ def test_fates_are_alike_under_a_rule_that_is_odd_about_a_half_only():
         (odd, {}, True),
         (LINE, {}, False),
         (odd, {"threshold": 0.4}, False),
+        (odd, {"thresholds": (0.25, 0.75)}, True),
+        (odd, {"thresholds": (0.25, 0.5, 0.75)}, True),
+        (odd, {"thresholds": (0.25, 0.5)}, False),
+        (odd, {"classifier": AnyOf(3)}, False),
         (odd, {"start": (0.4, 0.7)}, False),
         (odd, {"boundary": "pinned", "edge_value": 1.0}, False),
         (odd, {"boundary": "pinned", "edge_value": 0.5}, True),
     ):
         table = tabulate(RegulatoryFunction(Line(), params), 513)
-        assert bool(fates_are_alike(table, dataclasses.replace(SMALL, **changes))) is expected, changes
+        assert bool(fates_are_alike(table, SMALL.changed(**changes))) is expected, changes
 
 
-def test_the_score_of_an_odd_rule_is_unbiased_too():
+class AnyOf(NamedTuple):
+    """As many fates as asked for."""
+
+    n_fates: int
+
+    def __call__(self, states):
+        return jnp.floor(states * 0.999 * self.n_fates)
+
+
+@pytest.mark.parametrize(
+    "readout", [{}, {"thresholds": (0.4, 0.6)}, {"classifier": AnyOf(3)}], ids=["2 fates", "3 fates", "classifier"]
+)
+def test_the_score_of_an_odd_rule_is_unbiased_too(readout):
     """The gain of an odd rule changes S_rep; classes must not change the mean of the estimate, only its scatter."""
     params = {"gain": np.float32(1.0), "shift": np.float32(0.0)}
-    model = dataclasses.replace(SMALL, n_cells=3, objective="tissue", n_replicates=100_000)
+    model = SMALL.changed(n_cells=3, objective="tissue", n_replicates=100_000, **readout)
     with jax.enable_x64(False):
         seen = jax.jit(lambda key: -flat(Score(10, 1.0)(params, model, key)[0])[0])
         near = {name: jnp.float32(value) for name, value in params.items()}

@@ -3,18 +3,21 @@
 import itertools
 import math
 from collections import Counter
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ensembles import coin, entropy_bits, square_sheet, triangular_sheet
+from jax.flatten_util import ravel_pytree
 
 import lateral
 from lateral import Readout, Row, alternation, bound_utility, compute_hard_utility, estimate_utility
-from lateral.model import hard_objective, loss_and_scores
-from lateral.objective import hard_value, influence
+from lateral.model import hard_objective
+from lateral.objective import Ensemble, hard_value, influence, relaxed_value
 from lateral.patterns import alternation_of, count_patterns, each_its_own
+from lateral.relaxation import Relaxation, exact_relaxation, most_cells, pairwise_s_rep
 
 N_REPLICATES = 384
 
@@ -189,19 +192,197 @@ def test_the_influence_of_a_replicate_is_the_change_by_its_weight():
 
 
 @pytest.mark.parametrize(
-    "gradient", [lateral.Pathwise(), lateral.Score(), lateral.ValueGradient(), lateral.Combination()]
+    "gradient", [lateral.Pathwise(), lateral.Score(), lateral.FiniteDifferences(), lateral.Combination()]
 )
-def test_gradients_that_know_two_fates_say_so(gradient, key):
-    params = MODEL.network.init(key)
-    with pytest.raises(ValueError, match="two fates, and 3 thresholds make 4: train by evolution"):
-        gradient(params, MODEL, key)
-    with pytest.raises(ValueError, match="a relaxation takes two fates"):
-        loss_and_scores(params, MODEL, key)
+def test_training_by_gradients_knows_any_number_of_fates(gradient, key):
+    run = lateral.train_backprop(MODEL, key=key, n_epochs=2, gradient=gradient, progress=False)
+    assert all(np.isfinite(values).all() for values in run.history.values())
+    assert np.abs(ravel_pytree(run.params)[0] - ravel_pytree(MODEL.network.init(key))[0]).max() > 1e-3
 
 
-def test_finite_differences_know_any_number_of_fates(key):
-    gradient, _ = lateral.FiniteDifferences()(MODEL.network.init(key), MODEL, key)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+def test_value_gradients_know_two_fates_and_say_so(key):
+    for attempt in (
+        lambda: lateral.train_backprop(MODEL, key=key, gradient=lateral.ValueGradient()),
+        lambda: lateral.ValueGradient()(MODEL.network.init(key), MODEL, key),
+    ):
+        with pytest.raises(ValueError, match=r"ValueGradient takes two fates, got 4: train by lateral.Score"):
+            attempt()
+
+
+# --- soft fates
+
+CUTS = (0.3, 0.45, 0.55)
+
+
+def soft(n_replicates=9, n_cells=2, seed=6):
+    """Shares of four fates of random states."""
+    states = np.random.default_rng(seed).uniform(0.2, 0.7, (n_replicates, n_cells))
+    return states, np.asarray(lateral.soften_fates(states, 0.05, CUTS))
+
+
+def test_soft_fates_are_shares_between_two_sigmoids():
+    states, shares = soft()
+    steps = [1.0 / (1.0 + np.exp(-(states - cut) / 0.05)) for cut in CUTS]
+    expected = [1.0 - steps[0], steps[0] - steps[1], steps[1] - steps[2], steps[2]]
+    np.testing.assert_allclose(shares, np.stack(expected, axis=2), atol=1e-12)
+    hard = lateral.soften_fates(states, 1e-6, CUTS)
+    np.testing.assert_array_equal(jnp.argmax(hard, axis=2), np.digitize(states, CUTS))
+
+
+RELAXED = {
+    "kernel": lateral.compute_soft_utility,
+    "bernoulli": lateral.compute_bernoulli_utility,
+    "pairwise": lateral.compute_pairwise_utility,
+}
+
+
+@pytest.mark.parametrize("name", RELAXED)
+def test_on_hard_fates_the_relaxed_utility_is_the_hard_one(name):
+    fates = np.random.default_rng(7).integers(0, 3, (60, 4))
+    relaxed, hard = RELAXED[name](np.eye(3)[fates]), estimate_utility(fates, n_fates=3)
+    np.testing.assert_allclose(relaxed, (hard.utility, hard.s_pat, hard.s_rep), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", RELAXED)
+def test_the_shares_of_two_fates_score_as_those_of_one(name):
+    shares = np.random.default_rng(8).uniform(0.0, 1.0, (20, 5))
+    of_both = np.stack([1.0 - shares, shares], axis=2)
+    np.testing.assert_allclose(RELAXED[name](of_both), RELAXED[name](shares), atol=1e-12)
+
+
+def test_relaxed_entropies_match_sums_over_patterns_and_replicates():
+    _, shares = soft()
+    _, n_cells, n_fates = shares.shape
+    s_pat = entropy_bits(*shares.mean(axis=(0, 1)))
+    patterns = list(itertools.product(range(n_fates), repeat=n_cells))
+    chances = np.array([[np.prod([shares[r, i, k] for i, k in enumerate(p)]) for p in patterns] for r in range(9)])
+    exact = entropy_bits(*chances.mean(axis=0)) / n_cells
+    match = np.array([[(chances[r] * chances[q]).sum() for q in range(9)] for r in range(9)])
+    pairwise = -np.log2(match.mean(axis=1)).mean() / n_cells
+    squares = ((shares[:, None] - shares[None]) ** 2).sum(axis=(2, 3)) / 2.0
+    kernel = -np.log2(np.exp(-squares / (2.0 * 0.1**2)).mean(axis=1)).mean() / n_cells
+    for name, s_rep in (("bernoulli", exact), ("pairwise", pairwise), ("kernel", kernel)):
+        np.testing.assert_allclose(RELAXED[name](shares), (s_pat - s_rep, s_pat, s_rep), atol=1e-12)
+    assert pairwise < exact
+
+
+@pytest.mark.parametrize("relaxation", ["straight_through", *RELAXED])
+@pytest.mark.parametrize("objective", ["ensemble", "tissue"])
+def test_the_relaxed_objective_of_many_fates(relaxation, objective, check_gradient):
+    """It is what the function says, has the gradient of finite differences, and is hard where fates are sure."""
+    readout = Readout(thresholds=CUTS, relaxation=relaxation, soft_width=0.05)
+    states, shares = soft()
+    value = relaxed_value(objective, jnp.asarray(states), readout)
+    if relaxation == "straight_through":
+        hard = hard_value(objective, readout.fates(jnp.asarray(states)), 4)
+        assert float(value) == pytest.approx(float(hard), abs=1e-9)
+        return
+    _, s_pat, s_rep = RELAXED[relaxation](shares)
+    if objective == "tissue":
+        s_pat = np.mean([entropy_bits(*of_one.mean(axis=0)) for of_one in shares])
+    assert float(value) == pytest.approx(float(s_pat - s_rep), abs=1e-9)
+    check_gradient(lambda states: relaxed_value(objective, states, readout), jnp.asarray(states))
+
+
+def test_straight_through_fates_have_the_gradient_of_their_thresholds():
+    """A state counts up at each threshold with slope 1: the first fate loses, the last gains."""
+    readout = Readout(thresholds=CUTS)
+    fates = readout.relaxed.fates(jnp.array([[0.4]]), readout)
+    assert fates.tolist() == [[[0.0, 1.0, 0.0, 0.0]]]
+    slopes = jax.jacobian(lambda s: readout.relaxed.fates(s[None, None], readout)[0, 0])(jnp.array(0.4))
+    assert slopes.tolist() == [-1.0, 0.0, 0.0, 1.0]
+
+
+def test_pooled_shares_of_an_ensemble_and_of_its_image():
+    fates = jnp.array([[0.0, 0.0, 1.0, 2.0]])
+    assert Ensemble(fates, 0.0, n_fates=3).pooled_shares.tolist() == [0.5, 0.25, 0.25]
+    assert Ensemble(fates, 0.0, n_fates=3).pooled_share == 0.25
+    both = Ensemble(fates, 0.0, swapped=jnp.array(True), n_fates=3)
+    assert both.pooled_shares.tolist() == [0.375, 0.25, 0.375]
+    assert float(both.s_pat) == pytest.approx(entropy_bits(0.375, 0.25, 0.375), abs=1e-12)
+    two = Ensemble(jnp.array([[0.0, 1.0, 1.0, 1.0]]), 0.0)
+    assert two.pooled_shares.tolist() == [0.25, 0.75]
+
+
+def test_exact_pattern_probabilities_are_for_as_many_patterns_whatever_the_number_of_fates():
+    assert [most_cells(12, n_fates) for n_fates in (2, 3, 4, 5)] == [12, 7, 6, 5]
+    assert exact_relaxation(7, 3) == "bernoulli" and exact_relaxation(8, 3) == "pairwise"
+    three = {"thresholds": (0.3, 0.6), "relaxation": "bernoulli"}
+    assert lateral.Model(n_cells=7, **three).n_cells == 7
+    with pytest.raises(ValueError, match="takes at most 7 cells of 3 fates, got 8"):
+        lateral.Model(n_cells=8, **three)
+    with pytest.raises(ValueError, match=r"sums over 3\^N patterns and takes at most 7 cells, got 8"):
+        lateral.compute_bernoulli_utility(np.full((4, 8, 3), 1.0 / 3.0))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", RELAXED)
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        (np.full((4, 2, 3), 0.3), "must sum to 1 over the fates of each cell, got 0.9"),
+        (np.ones((4, 2, 1)), r"must have shape \(replicate, cell, fate\) with two fates or more, got \(4, 2, 1\)"),
+        (np.full((1, 1, 2), 1.5) - [0.0, 2.0], r"must lie in \[0, 1\], got 1.5"),
+    ],
+)
+def test_what_are_no_shares_is_refused(name, shares, message):
+    with pytest.raises(ValueError, match=message):
+        RELAXED[name](shares)
+
+
+# --- any function of the states
+
+
+class Rank(NamedTuple):
+    """Fate 2 for the highest cell of a tissue, 0 for the lowest: no threshold makes these fates."""
+
+    n_fates: int = 3
+
+    def __call__(self, states):
+        rank = jnp.argsort(jnp.argsort(states, axis=1), axis=1)
+        return jnp.where(rank == 0, 0, jnp.where(rank == states.shape[1] - 1, 2, 1))
+
+
+RANKED = lateral.Model(lateral.RBFNetwork(), n_cells=4, n_replicates=64, n_steps=20, dt=0.05, classifier=Rank())
+
+
+def test_a_classifier_makes_fates_of_states_that_are_trained_measured_and_remembered(tmp_path, key):
+    states = jnp.array([[0.1, 0.9, 0.2, 0.3]])
+    assert RANKED.readout.fates(states).tolist() == [[0.0, 2.0, 1.0, 1.0]] and RANKED.readout.n_fates == 3
+    run = lateral.train_backprop(RANKED, key=key, n_epochs=2, gradient=lateral.Score(), progress=False)
+    evolved = lateral.train_evolution(RANKED, key=key, population_size=8, n_generations=1, progress=False)
+    for trained in (run, evolved):
+        assert np.isfinite(trained.history["utility"]).all()
+    lateral.save_run(tmp_path / "run.npz", run)
+    with pytest.raises(ValueError, match="pass it as classifier="):
+        lateral.load_run(tmp_path / "run.npz")
+    again = lateral.load_run(tmp_path / "run.npz", classifier=Rank())
+    assert again.model.classifier == Rank() and again.model.readout.n_fates == 3
+
+
+def test_a_classifier_takes_a_relaxation_of_ones_own(key):
+    own = Relaxation(
+        lambda states, readout: jax.nn.softmax(jnp.stack([-states, 0.0 * states, states], axis=2) / 0.1, axis=2),
+        lambda fates, readout: pairwise_s_rep(fates),
+    )
+    run = lateral.train_backprop(RANKED.changed(relaxation=own), key=key, n_epochs=2, progress=False)
+    assert np.isfinite(run.history["loss"]).all()
+    assert RANKED.changed(relaxation=own).readout.most_cells() == math.inf
+
+
+@pytest.mark.bad_input
+def test_what_a_classifier_cannot_do_is_said(key):
+    for gradient in (lateral.Pathwise(), lateral.Combination()):
+        with pytest.raises(ValueError, match=r"the fates of Rank\(n_fates=3\) have no gradient: give a lateral.relax"):
+            lateral.train_backprop(RANKED, key=key, gradient=gradient)
+    with pytest.raises(ValueError, match="takes thresholds or a classifier, got both"):
+        Readout(thresholds=(0.3, 0.6), classifier=Rank())
+    with pytest.raises(ValueError, match="classifier must be a function of states with an attribute `n_fates`, got 3"):
+        Readout(classifier=3)
+    with pytest.raises(ValueError, match=r"classifier.n_fates must be >= 2, got 1"):
+        Readout(classifier=Rank(1))
+    with pytest.raises(ValueError, match='relaxation="raw" takes two fates'):
+        Readout(thresholds=(0.3, 0.6), relaxation="raw")
 
 
 @pytest.mark.bad_input

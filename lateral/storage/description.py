@@ -29,11 +29,11 @@ KINDS = {kind.__name__: kind for kind in OURS}
 # What older files do not say: there was no choice, or it takes no part in a simulation.
 NOT_SAID = {
     "Graph": dict.fromkeys(("positions", "names", "areas", "outlines")),
-    "Readout": {"thresholds": None},
+    "Readout": {"thresholds": None, "classifier": None},
     "Model": {"patterns": "auto"},
     "StepNetwork": {"highest": 8.0},
 }
-MAY_BE_OWN = ("network", "geometry", "objective", "relaxation", "engine")
+MAY_BE_OWN = ("network", "geometry", "objective", "relaxation", "classifier", "engine")
 
 
 def describe(value: Any) -> Any:

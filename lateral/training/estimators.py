@@ -52,6 +52,10 @@ class Pathwise:
         """Work of one gradient in simulations of `model.n_replicates` tissues; a step back counts two."""
         return 3
 
+    def check_model(self, model: Model) -> None:
+        """Refuse fates that have no relaxation."""
+        _ = model.readout.relaxed
+
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
         (loss, scores), gradient = jax.value_and_grad(loss_and_scores, has_aux=True)(params, model, key)
         return gradient, {"loss": loss} | scores

@@ -86,7 +86,6 @@ class Score:
 
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
         require_noise(self, model.noise_strength)
-        model.readout.refuse_many_fates("Score")
         n_chunks = equal_stretches(model.n_steps, self.n_chunks)
         table, pull_back = table_of(params, model)
         tissue = as_floats(model.tissue)
@@ -129,14 +128,17 @@ def table_of(params: Any, model: Model) -> tuple[Table, Callable]:
 
 
 def fates_are_alike(table: Table, model: Model) -> Array:
-    """Whether fates 0 and 1 could be swapped: f odd about 1/2, in a tissue that starts, sees and is cut there.
+    """Whether fates could be swapped, k and K - 1 - k: f odd about 1/2, in a tissue that starts, sees and is cut so.
 
     Swapped states are seen swapped, W (1 - s) + b = 1 - (W s + b) for all s, if the means of all cells at 0 and at 1
     add up to 1.
     """
     values, tissue = table.values, model.tissue
+    if model.classifier is not None:
+        return jnp.array(False)  # who knows what it makes of swapped states
     odd = jnp.max(jnp.abs(values + values[::-1])) <= 1e-4 * jnp.max(jnp.abs(values))
-    centred = (jnp.abs(sum(tissue.start) - 1.0) < 1e-6) & (jnp.asarray(model.threshold) == 0.5)
+    cuts = jnp.stack([jnp.asarray(cut, values.dtype) for cut in model.readout.cuts])
+    centred = (jnp.abs(sum(tissue.start) - 1.0) < 1e-6) & jnp.all(jnp.abs(cuts + cuts[::-1] - 1.0) < 1e-6)
     off, on = (tissue.geometry.mean(jnp.full((tissue.n_cells, 1), state)) for state in (0.0, 1.0))
     return odd & centred & jnp.all(jnp.abs(off + on - 1.0) < 1e-6)
 
@@ -171,12 +173,13 @@ def critic_classes(table: Table, model: Model) -> Callable:
     """From fates to the classes that a critic may merge, given what the objective takes for alike."""
     objective = objective_of(model.objective)
     swap = fates_are_alike(table, model) if getattr(objective, "swappable", False) else jnp.array(False)
+    n_fates = model.readout.n_fates
     if getattr(objective, "symmetric", False):
-        return lambda fates: pattern_classes(fates, model.geometry, swap)
-    return each_its_own
+        return lambda fates: pattern_classes(fates, model.geometry, swap, n_fates)
+    return lambda fates: each_its_own(fates, n_fates)
 
 
 def returns_of(fates: Array, table: Table, model: Model) -> Array:
     """The influence of each replicate on the objective: what a critic learns to expect."""
     classes = critic_classes(table, model)(fates) if model.counts_patterns else None
-    return influence(model.objective, fates, classes, contexts=model.contexts)[1]
+    return influence(model.objective, fates, classes, model.readout.n_fates, model.contexts)[1]

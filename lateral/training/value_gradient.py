@@ -49,8 +49,15 @@ class ValueGradient:
         """Work of one gradient in simulations: one to fit the critic, one once more and backwards, which counts two."""
         return 4
 
+    def check_model(self, model: Model) -> None:
+        """Refuse more than two fates: what the critic sees tells two apart, and of three its gradient led astray."""
+        if (n_fates := model.readout.n_fates) > 2:
+            raise ValueError(
+                f"ValueGradient takes two fates, got {n_fates}: train by lateral.Score, lateral.Pathwise or evolution"
+            )
+
     def __call__(self, params: Any, model: Model, key: Array) -> tuple[Any, dict[str, Array]]:
-        model.readout.refuse_many_fates("ValueGradient")
+        self.check_model(model)
         n_windows = equal_stretches(model.n_steps, self.n_windows)
         table, pull_back = table_of(params, model)
         tissue = as_floats(model.tissue)

@@ -18,7 +18,7 @@ from lateral.checks import check_choice
 from lateral.model import Model, check_model
 from lateral.objective import OBJECTIVES
 from lateral.presets import MAX_RATE
-from lateral.readout import exact_relaxation
+from lateral.relaxation import exact_relaxation
 from lateral.training.session import ALGORITHMS, SESSION_METHODS
 from lateral.widgets.base import App, Picture, error_text
 from lateral.widgets.canvas import Canvas, View, name_of_score
