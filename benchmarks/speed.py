@@ -2,6 +2,7 @@
 
     make bench         # everything; writes benchmarks/speed.json, docs/speed.png and the tables of docs/measured.md
     make bench-quick   # the main rows; prints only
+    python benchmarks/speed.py --geometries    # sheets and graphs beside rows, two minutes; the rest stays as stored
 
 Rounds alternate between all contestants of a row, and a ratio is taken within its round, so that whatever else slows
 the machine slows both. Reported: the median ratio, and in brackets the smallest and largest. Compilation is left out
@@ -181,6 +182,35 @@ def generation(rounds: int) -> dict:
     return compare([ours, Contestant("plain JAX, one at a time", plain)], rounds)
 
 
+def geometries(rounds: int) -> dict:
+    """Seconds for each cell update of sheets and graphs (six neighbours; any) beside a row of as many cells."""
+    f, rows = lateral.TanhInhibition(), {}
+    for side, n_replicates in ((8, 50), (8, 1000), (20, 200), (20, 1000), (100, 50)):
+        n_cells = side**2
+        hexagons = lateral.Sheet(side, side, kind="hexagonal", periodic=True)
+        tissues = {
+            "row": lateral.Row(n_cells),
+            "squares": lateral.Sheet(side, side),
+            "squares, periodic": lateral.Sheet(side, side, periodic=True),
+            "hexagons": lateral.Sheet(side, side, kind="hexagonal"),
+            "hexagons, periodic": hexagons,
+            "graph of the same": lateral.Graph.from_edges(hexagons.pairs, n_cells=n_cells),
+            "Voronoi": lateral.voronoi_tissue(n_cells, key=KEY),
+        }
+        n_steps = n_steps_for(n_replicates, n_cells)
+
+        def simulate(seed, geometry, sizes):
+            return lateral.run_multiple_replicates(f, geometry=geometry, key=jax.random.key(seed), **sizes, **TISSUE)
+
+        sizes = {"n_replicates": n_replicates, "n_steps": n_steps}
+        contestants = [
+            Contestant(name, partial(simulate, geometry=geometry, sizes=sizes), n_cells * n_replicates * n_steps)
+            for name, geometry in tissues.items()
+        ]
+        rows[f"{side} × {side} cells, R = {n_replicates:,}"] = compare(contestants, rounds)
+    return rows
+
+
 def growth(rounds: int) -> dict:
     """Nanoseconds for each cell update as R, N and S grow, forward and with a gradient, and bytes of the gradient."""
     table = lateral.tabulate(lateral.TanhInhibition())
@@ -273,7 +303,15 @@ def draw(results: dict):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="main rows and few rounds; print, write nothing")
-    quick = parser.parse_args().quick
+    parser.add_argument("--geometries", action="store_true", help="sheets and graphs only; the rest stays as stored")
+    options = parser.parse_args()
+    if options.geometries:
+        results = json.loads(tables.SPEED.read_text()) | {"geometries": geometries(11)}
+        print(tables.geometries(results))
+        save_json(tables.SPEED, results)
+        tables.write_tables("benchmarks/speed.py")
+        return
+    quick = options.quick
     rounds = 3 if quick else 5
     results = {
         "machine": {
@@ -295,8 +333,8 @@ def main() -> None:
     }
     results["widths"] = widths(rounds)
     if not quick:
-        results["growth"], results["knots"] = growth(5), knots()
-    for name in ("training", "widths", "growth", "knots"):
+        results["growth"], results["knots"], results["geometries"] = growth(5), knots(), geometries(11)
+    for name in ("training", "widths", "growth", "knots", "geometries"):
         if name in results:
             print(name, json.dumps(results[name], indent=1), flush=True)
     print(tables.speed(results))

@@ -50,6 +50,18 @@ def speed(results: dict) -> str:
     )
 
 
+def geometries(results: dict) -> str:
+    """The rate of each tissue as a share of that of a row."""
+    rows = results["geometries"]
+    others = [name for name in next(iter(rows.values())) if name != "row"]
+    cells = []
+    for size, row in rows.items():
+        shares = [[1.0 / q for q in row[name]["ratio"]] for name in others]
+        of_row = f"{1e-6 / row['row']['seconds']:.0f}"
+        cells.append([size, of_row, *(f"{middle:.2f} ({low:.2f}–{high:.2f})" for middle, high, low in shares)])
+    return markdown(["tissue", "row, million updates a second", *others], cells)
+
+
 def _ratio(entry) -> str:
     if not isinstance(entry, dict):
         return str(entry or "–")
@@ -320,6 +332,7 @@ class Generated(NamedTuple):
 SPEED, RESULTS, COMPARE, SHEETS = (HERE / f"{name}.json" for name in ("speed", "results", "compare", "sheets"))
 TABLES = {
     "benchmarks/speed.py": Generated(SPEED, speed, (MEASURED,)),
+    "benchmarks/speed.py geometries": Generated(SPEED, geometries, (MEASURED,)),
     "benchmarks/measure.py main": Generated(RESULTS, trained, (MEASURED, GUIDE)),
     "benchmarks/measure.py tissues": Generated(RESULTS, tissues, (GUIDE,)),
     "benchmarks/measure.py warm": Generated(RESULTS, warm, (GUIDE,)),
