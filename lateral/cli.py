@@ -207,13 +207,14 @@ def _utility(
     header: bool | None,
     index: bool | None,
     n_fates: int,
+    missing: str,
     bound: bool,
     against: Path | None,
     figure: Path | None,
     seed: int,
 ) -> tuple[dict, int]:
     _check_figure("--figure", figure)
-    how = {"header": header, "index": index, "n_fates": n_fates, "geometry": geometry}
+    how = {"header": header, "index": index, "n_fates": n_fates, "geometry": geometry, "missing": missing}
     table = read_fates(fates_file, **how)
     other = None if against is None else read_fates(against, **how)
     geometry = row_with_ends(table.fates.shape[1], boundary) if geometry is None else geometry

@@ -9,11 +9,13 @@ settles it.
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
-from lateral.checks import check_size
+from lateral.checks import check_choice, check_size
 from lateral.geometry import Geometry
 from lateral.tables import SEPARATORS, content_of, is_array, lines_of, number_of, real_array, split, text_of
 
@@ -62,6 +64,7 @@ def read_fates(
     index: bool | None = None,
     n_fates: int = 2,
     geometry: Geometry | None = None,
+    missing: str = "refuse",
 ) -> FatesTable:
     """Read a table of fates, a row for each tissue and a column for each cell.
 
@@ -72,6 +75,8 @@ def read_fates(
         n_fates: how many kinds of fates there may be. A table with more is refused: most of them are misspelt.
         geometry: the tissue, whose cells the columns must be. Where it and a header name them, the columns are put into
             its order; otherwise they are taken to be in it.
+        missing: what becomes of a tissue with a cell whose fate is missing (empty, NA, NaN...): the table is `refused`
+            with its place, or such tissues are `drop`ped and counted.
 
     Returns:
         The fates. Whole numbers from 0 to `n_fates` - 1 are what they say; other numbers are counted by size, and
@@ -82,24 +87,26 @@ def read_fates(
         OSError: if it cannot be read.
     """
     n_fates = check_size("n_fates", n_fates, 2)
-    found = _read(path, header, index, n_fates)
+    found = _read(path, header, index, n_fates, check_choice("missing", missing, ("refuse", "drop")) == "drop")
     return found if geometry is None else _in_order_of(geometry, found, path)
 
 
-def _read(path, header: bool | None, index: bool | None, n_fates: int) -> FatesTable:
+def _read(path, header: bool | None, index: bool | None, n_fates: int, drop: bool) -> FatesTable:
     content = content_of(path)
     if is_array(content):
-        return _of_array(real_array(content, path, "(replicate, cell)"), path, n_fates)
+        return _of_array(real_array(content, path, "(replicate, cell)"), path, n_fates, drop)
     rows, separator = _rows(text_of(content, path), path)
     header, index = _parts(rows, header, index, path)
     body = [(number, entries[index:]) for number, entries in rows[header:]]
     if not body or not body[0][1]:
         raise ValueError(f"{path} holds no fates")
+    complete = [not drop or not any(entry.lower() in MISSING for entry in entries) for _, entries in body]
+    body, left_out = list(compress(body, complete)), _left_out(complete, path)
     values = {entry: _value(entry) for _, entries in body for entry in entries}
     number, named = _numbers(body, values, index, path, n_fates)
     fates = np.array([[number[values[entry]] for entry in entries] for _, entries in body], float)
     details = [f"separated by {SEPARATORS[separator]}" if separator else "one column"]
-    details += [f"line {rows[0][0]} is a header"] * header + ["column 1 is an index"] * index + named
+    details += [f"line {rows[0][0]} is a header"] * header + ["column 1 is an index"] * index + named + left_out
     return FatesTable(fates, _said(fates, details), n_fates, tuple(rows[0][1][index:]) if header else None)
 
 
@@ -206,7 +213,10 @@ def _numbers(body, values, index: bool, path, n_fates: int) -> tuple[dict, list[
     places = [(number, column, entry) for number, entries in body for column, entry in enumerate(entries, 1 + index)]
     for number, column, entry in places:
         if entry.lower() in MISSING:
-            raise ValueError(f"{path}, line {number}, column {column}: no fate, got {entry!r}: leave out the tissue")
+            raise ValueError(
+                f"{path}, line {number}, column {column}: no fate, got {entry!r}: leave out such tissues by "
+                '--missing drop (missing="drop")'
+            )
     themselves = set(map(float, range(n_fates)))
     if set(counts) <= themselves:
         return {value: value for value in counts}, []
@@ -237,7 +247,17 @@ def _plain(value: float | str) -> str:
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def _of_array(array: np.ndarray, path, n_fates: int) -> FatesTable:
+def _left_out(complete: Sequence[bool], path) -> list[str]:
+    """What is to be said of tissues in which a fate is missing."""
+    if not any(complete):
+        raise ValueError(f"{path}: a fate is missing in every tissue: leave out the cells that are never seen")
+    n_left_out = len(complete) - sum(complete)
+    return [f"{n_left_out} left out, in which a fate is missing"] * bool(n_left_out)
+
+
+def _of_array(array: np.ndarray, path, n_fates: int, drop: bool) -> FatesTable:
+    complete = ~np.isnan(array).any(axis=1) if drop else np.ones(len(array), bool)
+    array, left_out = array[complete], _left_out(complete.tolist(), path)
     found = np.unique(array)
     themselves = set(found.tolist()) <= set(range(n_fates))
     counted = 1 < len(found) <= n_fates and (n_fates == 2 or (found == np.round(found)).all())
@@ -246,9 +266,10 @@ def _of_array(array: np.ndarray, path, n_fates: int) -> FatesTable:
         number = "two" if n_fates == 2 else n_fates
         raise ValueError(f"{path} must hold {number} fates, got {shown}{', ...' if len(found) > 4 else ''}")
     if themselves:
-        return FatesTable(array.astype(float), _said(array, ["a NumPy array"]), n_fates)
+        return FatesTable(array.astype(float), _said(array, ["a NumPy array", *left_out]), n_fates)
     fates = np.searchsorted(found, array).astype(float)
-    return FatesTable(fates, _said(fates, ["a NumPy array", *_in_order([float(x) for x in found])[1]]), n_fates)
+    details = ["a NumPy array", *_in_order([float(x) for x in found])[1], *left_out]
+    return FatesTable(fates, _said(fates, details), n_fates)
 
 
 def _said(fates: np.ndarray, details: list[str]) -> str:

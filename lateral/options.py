@@ -82,6 +82,9 @@ def make_parser() -> argparse.ArgumentParser:
         ends.add_argument("--boundary", choices=tuple(BOUNDARIES), default="free", help="ends, by default %(default)s")
         ends.add_argument("--geometry", **GEOMETRY)
         sub.add_argument("--fates", dest="n_fates", type=int, default=2, metavar="K", help="how many; %(default)s")
+        sub.add_argument(
+            "--missing", choices=("refuse", "drop"), default="refuse", help="tissues that lack a fate; %(default)s"
+        )
         sub.add_argument("--bound", action="store_true", help="a lower bound of U, as too few tissues get unasked")
         sub.add_argument("--against", type=Path, metavar="OTHER.csv", help="tissues of another condition, to compare")
         sub.add_argument("--figure", type=Path, metavar="FIGURE.{png,pdf,svg}", help="picture of all that was found")

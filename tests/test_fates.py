@@ -101,6 +101,38 @@ def test_one_tissue_and_one_cell_are_tables_too(tmp_path):
     assert read_fates(tmp_path / "off").fates.sum() == 0.0
 
 
+@pytest.mark.parametrize("gap", ["", "NA", "nan", "."])
+@pytest.mark.parametrize("header", [None, ["a", "b", "c"]])
+def test_tissues_that_lack_a_fate_are_left_out_if_asked_for_and_counted(gap, header, tmp_path):
+    lines = table(header=header).splitlines()
+    lines[-2:-2] = [f"1,{gap},0", f"{gap},{gap},1"]
+    path = tmp_path / "fates.csv"
+    path.write_text("\n".join(lines))
+    result = read_fates(path, missing="drop")
+    np.testing.assert_array_equal(result.fates, FATES)
+    assert result.said.startswith("4 tissues of 3 cells (")
+    assert result.said.endswith("2 left out, in which a fate is missing)")
+    with pytest.raises(ValueError, match=r"leave out such tissues by --missing drop \(missing=\"drop\"\)"):
+        read_fates(path)
+
+
+def test_rows_of_an_array_that_lack_a_fate_are_left_out_if_asked_for(tmp_path):
+    np.save(tmp_path / "fates.npy", np.concatenate([FATES, [[0.0, np.nan, 1.0]]]))
+    result = read_fates(tmp_path / "fates.npy", missing="drop")
+    np.testing.assert_array_equal(result.fates, FATES)
+    assert result.said == "4 tissues of 3 cells (a NumPy array; 1 left out, in which a fate is missing)"
+
+
+def test_a_table_in_which_every_tissue_lacks_a_fate_is_refused(tmp_path):
+    (tmp_path / "fates.csv").write_text("0,NA\n1,NA\n0,NA\n")
+    np.save(tmp_path / "fates.npy", FATES * np.nan)
+    for name in ("fates.csv", "fates.npy"):
+        with pytest.raises(ValueError, match="missing in every tissue: leave out the cells that are never seen"):
+            read_fates(tmp_path / name, missing="drop")
+    with pytest.raises(ValueError, match="missing must be one of 'refuse', 'drop', got 'skip'"):
+        read_fates(tmp_path / "fates.csv", missing="skip")
+
+
 REFUSED = {
     "empty": ("\n", "holds no fates"),
     "names only": ("a,b,c\n", "holds no fates"),
