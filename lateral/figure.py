@@ -18,6 +18,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
+from lateral.checks import check_size
 from lateral.storage.files import whole_file
 
 __all__ = ["COLOURS", "FATE_COLOURS", "MAX_FATES", "STATE_COLOURS", "Figure", "fate_colours", "new_figure", "png_of"]
@@ -32,6 +33,8 @@ MAX_FATES = len(_FATES)
 
 def fate_colours(n_fates: int = 2) -> ListedColormap:
     """The colours of so many fates, at most 7."""
+    if check_size("n_fates", n_fates, 2) > MAX_FATES:
+        raise ValueError(f"n_fates must be at most {MAX_FATES}, so that colours can be told apart, got {n_fates}")
     return ListedColormap(_FATES[:n_fates])
 
 

@@ -81,6 +81,7 @@ class Model:
         return self.changed(n_steps=max(1, round(share * self.n_steps)))
 
     def check_together(self):
+        self.readout.check_cells(self.n_cells)
         most, n_fates = self.readout.most_cells(), self.readout.n_fates
         if self.n_cells > most:
             cells = "cells" if n_fates == 2 else f"cells of {n_fates} fates"

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.collections import LineCollection, PatchCollection, PolyCollection
 from matplotlib.patches import Circle
 
-from lateral.checks import check_fates, check_real, check_size, check_unit_interval
-from lateral.figure import COLOURS, MAX_FATES, STATE_COLOURS, Figure, fate_colours, new_figure
+from lateral.checks import check_fates, check_real, check_unit_interval
+from lateral.figure import COLOURS, STATE_COLOURS, Figure, fate_colours, new_figure
 from lateral.geometry import Geometry, check_geometry
 
 __all__ = ["Mosaic", "contact_lines", "disc_radii", "plot_mosaic", "plot_tissue"]
@@ -47,8 +47,7 @@ def plot_mosaic(
     values, geometry: Geometry, title: str = "", *, n_fates: int = 2, walls: bool, with_scale: bool, ax=None
 ) -> tuple[Figure, "Mosaic"]:
     """`plot_tissue` of the first of several tissues `(..., cell)`, with what can show the others in its place."""
-    if check_size("n_fates", n_fates, 2) > MAX_FATES:
-        raise ValueError(f"n_fates must be at most {MAX_FATES}, so that colours can be told apart, got {n_fates}")
+    colours = fate_colours(n_fates)
     values = check_real("values", values)
     hint = ": with K > 2 fates, say n_fates=K"
     values = check_unit_interval("values", values, hint) if n_fates == 2 else check_fates("values", values, n_fates)
@@ -62,7 +61,7 @@ def plot_mosaic(
     mosaic.show(values.reshape(-1, values.shape[-1])[0])
     if with_scale and are_fates:
         for fate in range(n_fates):
-            ax.plot([], [], "s", color=fate_colours(n_fates)(fate), markeredgecolor="grey", label=f"fate {fate}")
+            ax.plot([], [], "s", color=colours(fate), markeredgecolor="grey", label=f"fate {fate}")
     elif with_scale:
         figure.colorbar(mosaic.shapes, ax=ax, label="state s", shrink=0.8)
     if walls:

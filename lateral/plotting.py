@@ -16,7 +16,7 @@ from lateral.animation import save_animation
 from lateral.checks import check_fates, check_matrix
 from lateral.data_figure import plot_conditions
 from lateral.evaluation import Evaluation
-from lateral.figure import COLOURS, FATE_COLOURS, STATE_COLOURS, Figure, new_figure, png_of
+from lateral.figure import COLOURS, FATE_COLOURS, STATE_COLOURS, Figure, fate_colours, new_figure, png_of
 from lateral.model import final_states
 from lateral.mosaic import plot_tissue
 from lateral.network import TanhInhibition
@@ -101,17 +101,17 @@ def cell_ticks(n_cells: int) -> Locator:
     return MultipleLocator(1) if n_cells <= 10 else MultipleLocator(5 if n_cells <= 30 else 10 * -(-n_cells // 100))
 
 
-def plot_fates(fates, title: str, *, n_shown: int = 40, ax=None) -> Figure:
-    """Heat map of the fates of the first replicates, one row a tissue."""
-    fates = _fates(fates)[:n_shown]
+def plot_fates(fates, title: str, *, n_shown: int = 40, n_fates: int = 2, ax=None) -> Figure:
+    """Heat map of the fates of the first replicates, one row a tissue; of more than two, whole numbers below K <= 7."""
+    fates, colours = _fates(fates, n_fates)[:n_shown], fate_colours(n_fates)
     figure, ax = (ax.figure, ax) if ax is not None else new_figure(width=4.5)
     extent = (0.5, fates.shape[1] + 0.5, fates.shape[0] + 0.5, 0.5)
-    ax.imshow(fates, aspect="auto", interpolation="nearest", cmap=FATE_COLOURS, vmin=0, vmax=1, extent=extent)
+    ax.imshow(fates, aspect="auto", interpolation="nearest", cmap=colours, vmin=0, vmax=n_fates - 1, extent=extent)
     ax.set(xlabel="cell", ylabel="replicate", title=title)
     ax.xaxis.set_major_locator(cell_ticks(fates.shape[1]))
     ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))  # half a tissue is none
-    for fate, label in ((0, "fate 0"), (1, "fate 1")):
-        ax.plot([], [], "s", color=FATE_COLOURS(fate), markeredgecolor="grey", label=label)
+    for fate in range(n_fates):
+        ax.plot([], [], "s", color=colours(fate), markeredgecolor="grey", label=f"fate {fate}")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return figure
 
@@ -302,7 +302,8 @@ def plot_run(run: Run, *, key) -> Figure:
     functions = {"learned": run.regulatory_function, "tanh target": TanhInhibition()}
     plot_regulatory_functions(functions, "Learned rule", ax=axes[1])
     states = final_states(run.regulatory_function, run.model.changed(n_replicates=40), key)
-    plot_fates(run.model.readout.fates(states), "Fates of 40 fresh tissues", ax=axes[2])
+    readout = run.model.readout
+    plot_fates(readout.fates(states), "Fates of 40 fresh tissues", n_fates=readout.n_fates, ax=axes[2])
     return figure
 
 
@@ -310,5 +311,5 @@ def _two_dimensional(name: str, values, axes: str) -> np.ndarray:
     return np.asarray(check_matrix(name, values, axes))
 
 
-def _fates(fates) -> np.ndarray:
-    return np.asarray(check_fates("fates", check_matrix("fates", fates))).astype(np.uint8)
+def _fates(fates, n_fates: int = 2) -> np.ndarray:
+    return np.asarray(check_fates("fates", check_matrix("fates", fates), n_fates)).astype(np.uint8)

@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from lateral.checks import check_choice, check_size
+from lateral.checks import check_choice, check_fates, check_real, check_size
 from lateral.fields import number, settings, value
 from lateral.relaxation import RELAXATIONS, Relaxation, check_thresholds, most_cells
 from lateral.utility import THRESHOLD, apply_threshold
@@ -100,9 +101,20 @@ class Readout:
         """Hard fates, without a gradient: how many thresholds the state has reached, or what the classifier says."""
         states = jax.lax.stop_gradient(states)
         if self.classifier is not None:
-            return jnp.asarray(self.classifier(states), states.dtype)
+            fates = jnp.asarray(self.classifier(states), states.dtype)
+            return jnp.where(jnp.isfinite(states), fates, jnp.nan)  # as thresholds do: nothing hides what has diverged
         first, *others = (apply_threshold(states, cut) for cut in self.cuts)
         return sum(others, first)
+
+    def check_cells(self, n_cells: int) -> None:
+        """That a classifier makes fates of so many cells, tried on random tissues."""
+        if self.classifier is None:
+            return
+        states = np.random.default_rng(0).random((64, n_cells), np.float32)
+        fates = check_real("classifier(states)", self.classifier(jnp.asarray(states)))
+        if fates.shape != states.shape:
+            raise ValueError(f"classifier(states) must have the shape of states, {states.shape}, got {fates.shape}")
+        check_fates("classifier(states)", fates, self.n_fates)
 
     @property
     def n_fates(self) -> int:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -368,6 +369,35 @@ def test_a_classifier_takes_a_relaxation_of_ones_own(key):
     run = lateral.train_backprop(RANKED.changed(relaxation=own), key=key, n_epochs=2, progress=False)
     assert np.isfinite(run.history["loss"]).all()
     assert RANKED.changed(relaxation=own).readout.most_cells() == math.inf
+
+
+def test_what_is_not_finite_has_no_fate_by_a_classifier(nan_allowed):
+    fates = RANKED.readout.fates(jnp.array([[0.1, jnp.nan, 0.2, 0.3]]))
+    assert np.isnan(fates).tolist() == [[False, True, False, False]]
+
+
+class Wrong(NamedTuple):
+    """A classifier by any function."""
+
+    classify: Callable
+    n_fates: int = 3
+
+    def __call__(self, states):
+        return self.classify(states)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("classify", "message"),
+    [
+        (lambda states: states, r"classifier\(states\) must hold fates, whole numbers from 0 to 2, got 0\.\d+ at"),
+        (lambda states: jnp.round(4.0 * states), r"whole numbers from 0 to 2, got \d at index .*: say n_fates=5 if"),
+        (lambda states: states[:, 0] > 0.5, r"must have the shape of states, \(64, 4\), got \(64,\)"),
+    ],
+)
+def test_a_classifier_that_makes_no_fates_is_refused_before_anything_is_simulated(classify, message):
+    with pytest.raises(ValueError, match=message):
+        RANKED.changed(classifier=Wrong(classify))
 
 
 @pytest.mark.bad_input

@@ -9,6 +9,8 @@ import pytest
 
 import lateral
 from lateral import plotting
+from lateral.model import final_states
+from lateral.widgets.canvas import Canvas, View
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -49,6 +51,23 @@ def test_fates_are_a_picture_of_the_first_replicates(fates):
     figure = plotting.plot_fates(fates, "title", n_shown=2)
     np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), fates[:2])
     assert _is_png(figure)
+
+
+def test_each_of_three_fates_has_its_colour_in_a_run_and_in_the_studio(key):
+    model = lateral.Model(n_cells=4, n_replicates=10, n_steps=20, thresholds=(0.4, 0.6))
+    run = lateral.train_evolution(model, key=key, population_size=8, n_generations=1, progress=False)
+    (picture,) = plotting.plot_run(run, key=key).axes[2].get_images()
+    states = final_states(run.regulatory_function, model.changed(n_replicates=40), key)
+    np.testing.assert_array_equal(picture.get_array(), model.readout.fates(states))
+    assert picture.get_clim() == (0, 2) and picture.get_cmap().N == 3
+    view = View.before(model, "epoch", run.params)
+    assert set(np.unique(view.fates)) == {0.0, 1.0, 2.0}
+    canvas = Canvas()
+    canvas.draw(view, [])
+    (picture,) = canvas.figure.axes[3].get_images()
+    assert picture.get_clim() == (0, 2) and canvas.figure.axes[0].get_ylim()[1] > np.log2(3)
+    with pytest.raises(ValueError, match="n_fates must be at most 7, so that colours can be told apart, got 8"):
+        plotting.plot_fates(np.zeros((2, 2)), "title", n_fates=8)
 
 
 def test_pattern_frequencies_are_shares_in_falling_order(fates):

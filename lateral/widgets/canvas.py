@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import lateral
 from lateral import plotting
 from lateral.evaluation import what_was_found
+from lateral.figure import fate_colours
 from lateral.model import final_states
 from lateral.rules import rates_of
 from lateral.training.session import TrainingSession
@@ -37,6 +38,7 @@ class View:
     rates: np.ndarray
     initial_rates: np.ndarray
     fates: np.ndarray
+    n_fates: int
 
     @classmethod
     def of(cls, session: TrainingSession) -> "View":
@@ -45,7 +47,8 @@ class View:
         means = np.linspace(0.0, 1.0, 201)
         model = dataclasses.replace(session.model, noise_strength=np.float32(session.noise_strength), n_replicates=40)
         rates, initial, fates = _snapshot(model, params, session.initial_params, means, jax.random.key(1))
-        return cls(session.algorithm.unit, history, means, *(np.asarray(x) for x in (rates, initial, fates)))
+        shown = (np.asarray(x) for x in (rates, initial, fates))
+        return cls(session.algorithm.unit, history, means, *shown, model.readout.n_fates)
 
     @classmethod
     def before(cls, model: lateral.Model, unit: str, params) -> "View":
@@ -53,7 +56,7 @@ class View:
         means = np.linspace(0.0, 1.0, 201)
         model = dataclasses.replace(model, noise_strength=np.float32(model.noise_strength), n_replicates=40)
         rates, initial, fates = _snapshot(model, params, params, means, jax.random.key(1))
-        return cls(unit, {}, means, *(np.asarray(x) for x in (rates, initial, fates)))
+        return cls(unit, {}, means, *(np.asarray(x) for x in (rates, initial, fates)), model.readout.n_fates)
 
     def numbers(self) -> dict[str, Any]:
         """The last entry of each column of the history, by name, and what was found."""
@@ -75,7 +78,7 @@ class View:
 def _snapshot(model, params, initial_params, means, key):
     f = lateral.RegulatoryFunction(model.network, params)
     initial = lateral.RegulatoryFunction(model.network, initial_params)
-    fates = lateral.apply_threshold(final_states(f, model, key), model.threshold)
+    fates = model.readout.fates(final_states(f, model, key))
     return rates_of(f, means), rates_of(initial, means), fates
 
 
@@ -129,7 +132,7 @@ class Canvas:
 
     def _drawn(self, view: View, earlier: list, dark: bool) -> bytes:
         limit = self._limit(view, earlier)
-        fixed = (limit, tuple(map(id, earlier)), view.fates.shape, view.unit, dark)
+        fixed = (limit, tuple(map(id, earlier)), view.fates.shape, view.n_fates, view.unit, dark)
         if fixed != self._drawn_for:
             self._draw_fixed(view, earlier, limit)
             self._drawn_for = fixed
@@ -189,6 +192,7 @@ class Canvas:
             line.remove()
         self._faint = []
         n_cells = view.fates.shape[1]
+        self._curve.set_ylim(-0.05, np.log2(view.n_fates) + 0.05)
         best = 1.0 - 1.0 / n_cells  # two perfect patterns, one bit for all cells
         self._faint.append(self._curve.axhline(best, color="grey", lw=0.8, ls="--", zorder=1))
         self._faint.append(self._curve.annotate(
@@ -211,8 +215,8 @@ class Canvas:
             self._picture = None
         n_shown, n_cells = view.fates.shape
         self._picture = self._fates.imshow(
-            view.fates, aspect="auto", interpolation="nearest", cmap=plotting.FATE_COLOURS, vmin=0, vmax=1,
-            extent=(0.5, n_cells + 0.5, n_shown + 0.5, 0.5),
+            view.fates, aspect="auto", interpolation="nearest", cmap=fate_colours(view.n_fates), vmin=0,
+            vmax=view.n_fates - 1, extent=(0.5, n_cells + 0.5, n_shown + 0.5, 0.5),
         )  # fmt: skip
         self._fates.xaxis.set_major_locator(plotting.cell_ticks(n_cells))
         moving = self._moving + self._marks + ([self._picture] if self._picture is not None else [])
