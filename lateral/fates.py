@@ -75,8 +75,8 @@ def read_fates(
         n_fates: how many kinds of fates there may be. A table with more is refused: most of them are misspelt.
         geometry: the tissue, whose cells the columns must be. Where it and a header name them, the columns are put into
             its order; otherwise they are taken to be in it.
-        missing: what becomes of a tissue with a cell whose fate is missing (empty, NA, NaN...): the table is `refused`
-            with its place, or such tissues are `drop`ped and counted.
+        missing: what to do where the fate of a cell is missing (empty, NA, NaN...): `"refuse"` the table and name the
+            place, or `"drop"` such tissues and count them.
 
     Returns:
         The fates. Whole numbers from 0 to `n_fates` - 1 are what they say; other numbers are counted by size, and

@@ -48,7 +48,7 @@ class Ensemble(NamedTuple):
         n_fates: number of fates K.
     """
 
-    fates: Float[Array, "replicate cell *fate"]
+    fates: Float[Array, "replicate cell ..."]
     s_rep: Float[Array, ""]
     weights: Float[Array, " replicate"] | None = None
     swapped: Bool[Array, ""] | bool = False
