@@ -184,7 +184,11 @@ def generation(rounds: int) -> dict:
 
 def geometries(rounds: int) -> dict:
     """Seconds for each cell update of sheets and graphs (six neighbours; any) beside a row of as many cells."""
-    f, rows = lateral.TanhInhibition(), {}
+    rows = {}
+
+    def simulate(seed, **tissue):
+        return lateral.run_multiple_replicates(lateral.TanhInhibition(), key=jax.random.key(seed), **tissue, **TISSUE)
+
     for side, n_replicates in ((8, 50), (8, 1000), (20, 200), (20, 1000), (100, 50)):
         n_cells = side**2
         hexagons = lateral.Sheet(side, side, kind="hexagonal", periodic=True)
@@ -198,13 +202,9 @@ def geometries(rounds: int) -> dict:
             "Voronoi": lateral.voronoi_tissue(n_cells, key=KEY),
         }
         n_steps = n_steps_for(n_replicates, n_cells)
-
-        def simulate(seed, geometry, sizes):
-            return lateral.run_multiple_replicates(f, geometry=geometry, key=jax.random.key(seed), **sizes, **TISSUE)
-
-        sizes = {"n_replicates": n_replicates, "n_steps": n_steps}
+        of_each = partial(simulate, n_replicates=n_replicates, n_steps=n_steps)
         contestants = [
-            Contestant(name, partial(simulate, geometry=geometry, sizes=sizes), n_cells * n_replicates * n_steps)
+            Contestant(name, partial(of_each, geometry=geometry), n_cells * n_replicates * n_steps)
             for name, geometry in tissues.items()
         ]
         rows[f"{side} × {side} cells, R = {n_replicates:,}"] = compare(contestants, rounds)

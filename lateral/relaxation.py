@@ -63,7 +63,11 @@ class Relaxation(NamedTuple):
 
 
 def soft_fates(states, readout: Any):
-    return _between(readout.cuts, lambda cut: jax.nn.sigmoid((states - cut) / readout.soft_width))
+    return _soft(states, readout.cuts, readout.soft_width)
+
+
+def _soft(states: Array, cuts: Sequence, width: ArrayLike) -> Array:
+    return _between(cuts, lambda cut: jax.nn.sigmoid((states - cut) / width))
 
 
 def _straight_through_fates(states, readout: Any):
@@ -184,10 +188,11 @@ def soften_fates(
     """
     states = check_unit_interval("states", check_real("states", states))
     check_number("width", width, above=0.0)
-    cuts = check_thresholds("threshold", threshold) if np.ndim(threshold) else (threshold,)
-    check_number("threshold", cuts[0], minimum=0.0, maximum=1.0)
-    states = states if is_float(states) else states.astype(float)
-    return _between(cuts, lambda cut: jax.nn.sigmoid((states - cut) / width))
+    if np.ndim(threshold):
+        cuts = check_thresholds("threshold", threshold)
+    else:
+        cuts = (check_number("threshold", threshold, minimum=0.0, maximum=1.0),)
+    return _soft(states if is_float(states) else states.astype(float), cuts, width)
 
 
 def compute_soft_utility(patterns: ArrayLike, bandwidth: ArrayLike = 0.1) -> tuple[Array, Array, Array]:
