@@ -22,10 +22,6 @@ def _check_relaxation(name: str, relaxation):
     return relaxation if all(members) else check_choice(name, relaxation, RELAXATIONS)
 
 
-def _check_thresholds(name: str, thresholds):
-    return None if thresholds is None else check_thresholds(name, thresholds)
-
-
 def _check_classifier(name: str, classifier):
     if classifier is None:
         return None
@@ -53,7 +49,7 @@ class Readout:
     thresholds: tuple | None = value(
         None,
         "in place of `threshold`, two or more that make fates 0, 1, 2...",
-        _check_thresholds,
+        lambda name, thresholds: None if thresholds is None else check_thresholds(name, thresholds),
         option={"type": float, "nargs": "+"},
     )
     classifier: Any = value(

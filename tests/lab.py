@@ -133,6 +133,19 @@ class Lab:
     def picture(self, number: int = 0) -> str:
         return self.app(number).locator(".widget-image").get_attribute("src")
 
+    def last_picture(self, number: int = 0) -> str:
+        """The picture once no other follows: the first is drawn again when the page has told how wide it is."""
+        seen, since = self.picture(number), time.monotonic()
+
+        def settled() -> bool:
+            nonlocal seen, since
+            if self.picture(number) != seen or not self.kernel_is_idle():
+                seen, since = self.picture(number), time.monotonic()
+            return time.monotonic() - since > 2.0
+
+        self.wait(settled, 60.0, "still another picture")
+        return seen
+
     def numbers(self, number: int = 0) -> str:
         return "\n".join(self.app(number).locator(".widget-html-content").all_inner_texts())
 

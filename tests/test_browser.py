@@ -53,7 +53,7 @@ def lab(server, browser):
 
 def trains(lab, number):
     """A studio is started, steered and stopped, and measures what has come out."""
-    picture = lab.picture(number)
+    picture = lab.last_picture(number)
     lab.nudge(2, number, key="End", times=1)  # epochs: it must not end before Stop
     lab.press("Start", number)
     lab.wait(lambda: "training" in lab.numbers(number) and lab.picture(number) != picture, 60.0, "no training")
@@ -65,7 +65,7 @@ def trains(lab, number):
 
 def answers(lab, number, with_numbers=True):
     """A slider changes the picture, and the numbers where an app shows any."""
-    picture, numbers = lab.picture(number), lab.numbers(number)
+    picture, numbers = lab.last_picture(number), lab.numbers(number)
     before, after = lab.nudge(number=number)
     lab.wait(lambda: lab.picture(number) != picture, 30.0, "the same picture")
     if with_numbers:
@@ -162,7 +162,7 @@ def test_after_a_restart_and_when_reopened_a_hint_says_what_to_do(lab, server):
     lab.page.get_by_text(hint).first.wait_for(timeout=30_000)
     lab.menu("Edit", "^Clear Outputs of All Cells$")
     lab.run_all(60.0)
-    picture = lab.picture()
+    picture = lab.last_picture()
     lab.nudge()
     lab.wait(lambda: lab.picture() != picture, 30.0, "the same picture")
 
@@ -187,8 +187,7 @@ def test_a_tissue_is_played_and_scrubbed(lab, server):
     lab.app().get_by_role("button", name="Play").click()
     lab.wait(lambda: lab.page.evaluate("window.rows.size") >= 20, 30.0, "not twenty rows of cells")
     lab.wait(lambda: "time 10.0" in cells.get_attribute("aria-label"), 60.0, "not played to the end")
-    # Only now: the first picture may be drawn once more, when the page has told how wide it is.
-    picture, end = lab.picture(), cursor.bounding_box()["x"]
+    picture, end = lab.last_picture(), cursor.bounding_box()["x"]
     lab.app().locator("input[type=range]").focus()
     lab.page.keyboard.press("Home")
     lab.wait(lambda: "time 0.0" in cells.get_attribute("aria-label"), 10.0, "not scrubbed")
@@ -240,7 +239,7 @@ def test_the_rule_is_drawn_with_the_mouse(lab, server):
     lab.run_all(60.0)
     canvas = lab.app().locator("canvas")
     lab.wait(lambda: "drawing" not in lab.numbers(), 30.0, "still drawing")
-    picture, box = lab.picture(), canvas.bounding_box()
+    picture, box = lab.last_picture(), canvas.bounding_box()
 
     # From (0.05, 4) to (0.3, 2) and back into the page, along the axes of the canvas.
     def at(share, rate):
