@@ -26,6 +26,7 @@ from lateral.cli import initial_scores, train_and_evaluate
 GUIDE = ("backprop", "guide")
 PATHWISE = ("backprop", "pathwise")
 EXPLORE = ("score", "exploration")
+BEST = ("score", "recipe")
 TISSUE, ENSEMBLE = {"objective": "tissue"}, {"objective": "ensemble"}
 
 SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5, "warm": 5}
@@ -45,7 +46,7 @@ GROUPS = {
         "backprop, guide (literal)": (*GUIDE, {}),
         "backprop, pathwise": (*PATHWISE, {}),
         EXPLORATION: (*EXPLORE, {}),
-        RECIPE: ("score", "recipe", {}),
+        RECIPE: (*BEST, {}),
         WINDOWS: ("backprop", "recipe", {}),
         "evolution, recipe, work of the pathwise backprop": ("evolution", "recipe", {"n_generations": 46}),
     },
@@ -101,15 +102,15 @@ GROUPS = {
         "no more noise in exploration": (*EXPLORE, {"exploration_noise": "constant"}),
         "no more noise afterwards": (*EXPLORE, {"training_noise": "constant"}),
     },
-    # Exploration as it is, in other tissues.
+    # The recipe as it is, in other tissues.
     "tissues": {
-        "N = 5": (*EXPLORE, {"n_cells": 5}),
-        "N = 9": (*EXPLORE, {"n_cells": 9}),
-        "N = 16": (*EXPLORE, {"n_cells": 16}),
-        "noise 0.05": (*EXPLORE, {"noise_strength": 0.05}),
-        "noise 0.2": (*EXPLORE, {"noise_strength": 0.2}),
-        "ring of 8": (*EXPLORE, {"n_cells": 8, "boundary": "ring"}),
-        "ring of 7": (*EXPLORE, {"n_cells": 7, "boundary": "ring"}),
+        "N = 5": (*BEST, {"n_cells": 5}),
+        "N = 9": (*BEST, {"n_cells": 9}),
+        "N = 16": (*BEST, {"n_cells": 16}),
+        "noise 0.05": (*BEST, {"noise_strength": 0.05}),
+        "noise 0.2": (*BEST, {"noise_strength": 0.2}),
+        "ring of 8": (*BEST, {"n_cells": 8, "boundary": "ring"}),
+        "ring of 7": (*BEST, {"n_cells": 7, "boundary": "ring"}),
     },
     # Not from random networks: one start, which knows something of the answer.
     "warm": {
