@@ -39,7 +39,7 @@ class Line:
 
 
 LINE = {"gain": np.float32(1.0), "shift": np.float32(0.2)}
-SMALL = Model(network=Line(), n_cells=2, n_replicates=100_000, n_steps=20, dt=0.1, noise_strength=0.3)
+SMALL = Model(network=Line(), n_cells=2, n_replicates=50_000, n_steps=20, dt=0.1, noise_strength=0.3)
 N_BATCHES = 8
 
 
@@ -54,7 +54,7 @@ def flat(tree):
 
 @pytest.fixture(scope="module", params=["ensemble", "tissue"])
 def brute_force(request):
-    """Central differences of the hard objective on 2 x 8 x 100,000 tissues with the same noise ahead and behind."""
+    """Central differences of the hard objective on 2 x 8 x 50,000 tissues with the same noise ahead and behind."""
     model = dataclasses.replace(SMALL, objective=request.param)
     step = 0.03
 
@@ -72,11 +72,15 @@ def brute_force(request):
     return model, *mean_and_error(draws)
 
 
+@jax.jit  # as arguments: estimators that differ in numbers are compiled once
+def estimated(estimator, model, key):
+    return estimator(LINE, model, key)
+
+
 def estimate(estimator, model, factor=1.0):
     with jax.enable_x64(False):
-        gradient = jax.jit(lambda key: -flat(estimator(LINE, model, key)[0]))
-        draws = [factor * gradient(key) for key in jax.random.split(jax.random.key(11), N_BATCHES)]
-        return mean_and_error(draws)
+        keys = jax.random.split(jax.random.key(11), N_BATCHES)
+        return mean_and_error([-factor * flat(estimated(estimator, model, key)[0]) for key in keys])
 
 
 def distance_in_errors(ours, theirs):
@@ -111,7 +115,7 @@ def test_the_value_gradient_is_the_derivative_of_the_utility(brute_force, n_wind
 
 def test_finite_differences_along_random_directions_agree_too(brute_force):
     model, *theirs = brute_force
-    ours = estimate(FiniteDifferences(n_directions=20, step=0.03), model)
+    ours = estimate(FiniteDifferences(n_directions=8, step=0.03), model)
     assert (distance_in_errors(ours, theirs) < 3.5).all()
 
 
@@ -189,9 +193,9 @@ def test_classes_hold_the_images_of_a_pattern_and_nothing_else(boundary, odd, n_
 def test_the_influence_of_classes_is_that_of_all_images(objective, boundary, odd, n_fates):
     fates = np.random.default_rng(3).integers(0, n_fates, (40, 5 if n_fates == 2 else 3)).astype(float)
     classes = pattern_classes(jnp.asarray(fates), row_with_ends(fates.shape[1], boundary), odd, n_fates)
-    value, influence = influence_of(objective, jnp.asarray(fates), classes, n_fates)
+    value, influence = jax.jit(lambda classes: influence_of(objective, jnp.asarray(fates), classes, n_fates))(classes)
     images = np.concatenate(images_of(fates, boundary, odd, n_fates))
-    of_all, influences = influence_of(objective, jnp.asarray(images), n_fates=n_fates)
+    of_all, influences = jax.jit(lambda images: influence_of(objective, images, n_fates=n_fates))(jnp.asarray(images))
     assert float(value) == pytest.approx(float(of_all), abs=1e-12)
     np.testing.assert_allclose(influence, influences[:40], atol=1e-12)
 
@@ -241,7 +245,7 @@ class AnyOf(NamedTuple):
 def test_the_score_of_an_odd_rule_is_unbiased_too(readout):
     """The gain of an odd rule changes S_rep; classes must not change the mean of the estimate, only its scatter."""
     params = {"gain": np.float32(1.0), "shift": np.float32(0.0)}
-    model = SMALL.changed(n_cells=3, objective="tissue", n_replicates=100_000, **readout)
+    model = SMALL.changed(n_cells=3, objective="tissue", n_replicates=50_000, **readout)
     with jax.enable_x64(False):
         seen = jax.jit(lambda key: -flat(Score(10, 1.0)(params, model, key)[0])[0])
         near = {name: jnp.float32(value) for name, value in params.items()}
@@ -278,9 +282,9 @@ def test_the_tissue_objective_gives_nothing_for_a_consensus():
 
 def test_pathwise_is_the_gradient_of_the_loss(key):
     model = dataclasses.replace(SMALL, n_replicates=30, relaxation="bernoulli", objective="tissue")
-    gradient, scores = Pathwise()(LINE, model, key)
+    gradient, scores = estimated(Pathwise(), model, key)
     assert float(scores["loss"]) == pytest.approx(float(compute_loss(LINE, model, key)), abs=1e-12)
-    np.testing.assert_allclose(flat(gradient), flat(jax.grad(compute_loss)(LINE, model, key)), atol=1e-12)
+    np.testing.assert_allclose(flat(gradient), flat(jax.jit(jax.grad(compute_loss))(LINE, model, key)), atol=1e-12)
 
 
 @pytest.mark.parametrize("boundary", ["ring", "pinned"])
@@ -288,7 +292,7 @@ def test_pathwise_is_the_gradient_of_the_loss(key):
 def test_the_score_runs_on_any_boundary_and_any_number_of_replicates(key, boundary, n_replicates):
     settings = dict(n_cells=5, boundary=boundary, edge_value=1.0, n_replicates=n_replicates, n_steps=17)
     model = dataclasses.replace(SMALL, **settings)
-    gradient, scores = Score(n_chunks=5)(LINE, model, key)
+    gradient, scores = estimated(Score(n_chunks=5), model, key)
     assert np.isfinite(flat(gradient)).all() and np.abs(flat(gradient)).min() > 0.0
     expected = hard_objective(final_states(RegulatoryFunction(Line(), LINE), model, key), model)
     assert float(scores["loss"]) == pytest.approx(-float(expected), abs=1e-12)
@@ -310,15 +314,10 @@ MIXED = dataclasses.replace(SMALL, n_replicates=60, relaxation="pairwise")
 def run_each(estimator, model, key, n_batches):
     """In every ensemble: gradients as rows, scores, and the variance of the mean of the rows."""
     ensemble = dataclasses.replace(model, n_replicates=model.n_replicates // n_batches)
-    run = jax.jit(lambda key: estimator(LINE, ensemble, key))
-    results = [run(key) for key in jax.random.split(key, n_batches)]
+    results = [estimated(estimator, ensemble, key) for key in jax.random.split(key, n_batches)]
     rows = np.array([flat(gradient) for gradient, _ in results], float)
     variance = ((rows - rows.mean(axis=0)) ** 2).sum() / (n_batches - 1) / n_batches
     return rows.mean(axis=0), [scores for _, scores in results], variance
-
-
-def combine(estimator, model, key):
-    return jax.jit(lambda key: estimator(LINE, model, key))(key)
 
 
 def test_the_combination_weighs_the_two_estimators_by_the_variance_of_the_other(key):
@@ -326,7 +325,7 @@ def test_the_combination_weighs_the_two_estimators_by_the_variance_of_the_other(
     pathwise, _, of_pathwise = run_each(Pathwise(), MIXED, key, 5)
     score, each, of_score = run_each(Score(**settings), MIXED, key, 5)
     share = of_score / (of_score + of_pathwise)
-    gradient, scores = combine(Combination(n_batches=5, **settings), MIXED, key)
+    gradient, scores = estimated(Combination(n_batches=5, **settings), MIXED, key)
     assert float(scores["pathwise_share"]) == pytest.approx(share, rel=1e-5)
     assert 0.1 < share < 0.9 and np.abs(pathwise - score).max() > 0.05
     np.testing.assert_allclose(flat(gradient), share * pathwise + (1.0 - share) * score, rtol=1e-5)
