@@ -102,13 +102,14 @@ GROUPS = {
         "no more noise in exploration": (*EXPLORE, {"exploration_noise": "constant"}),
         "no more noise afterwards": (*EXPLORE, {"training_noise": "constant"}),
     },
-    # The recipe as it is, in other tissues.
+    # The recipe as it is, in other tissues, and exploration where it reaches more.
     "tissues": {
         "N = 5": (*BEST, {"n_cells": 5}),
         "N = 9": (*BEST, {"n_cells": 9}),
         "N = 16": (*BEST, {"n_cells": 16}),
         "noise 0.05": (*BEST, {"noise_strength": 0.05}),
         "noise 0.2": (*BEST, {"noise_strength": 0.2}),
+        "noise 0.2, exploration": (*EXPLORE, {"noise_strength": 0.2}),
         "ring of 8": (*BEST, {"n_cells": 8, "boundary": "ring"}),
         "ring of 7": (*BEST, {"n_cells": 7, "boundary": "ring"}),
     },
