@@ -1,10 +1,10 @@
-# Two commands: `make lab` to read and run the notebooks, `make test` for every check.
+# Two commands: `make lab` to read and run the notebooks, `make test` to check everything.
 # Both first build .venv in the checkout (tools/setup.sh), which takes no time once it is there.
 
 FIRST = notebooks/01Dynamics.ipynb
 VENV = .venv
-PYTEST = "$(VENV)/bin/python" -m pytest
 WORKERS = 2
+PYTEST = "$(VENV)/bin/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # For tools/setup.sh, under a name that nobody else's environment holds.
 export LATERAL_VENV := $(VENV)
@@ -12,18 +12,19 @@ export LATERAL_VENV := $(VENV)
 # The kernels are those of $(VENV), whatever else the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 # Stored numbers are those of float32 on the CPU with inline figures: a user's own settings must not change them.
-test notebooks: export JAX_PLATFORMS := cpu
-test notebooks: export JAX_ENABLE_X64 := 0
-test notebooks: export MPLBACKEND :=
+test test-slow notebooks: export JAX_PLATFORMS := cpu
+test test-slow notebooks: export JAX_ENABLE_X64 := 0
+test test-slow notebooks: export MPLBACKEND :=
 # What one process has compiled the others need not: each notebook runs in a kernel of its own, today and tomorrow.
-lab test notebooks: export JAX_COMPILATION_CACHE_DIR := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/compiled
-lab test notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+lab test test-slow notebooks: export JAX_COMPILATION_CACHE_DIR := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/compiled
+lab test test-slow notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 
-.PHONY: help setup lab test notebooks book bench bench-quick lock clean
+.PHONY: help setup lab test test-slow notebooks book bench bench-quick lock clean
 
 help:
 	@echo "make lab        open JupyterLab on the first notebook (options: ARGS=\"--no-browser --port 8899\")"
-	@echo "make test       ruff, unit tests, every notebook run again and compared, and the apps in a browser (WORKERS=2)"
+	@echo "make test       ruff, unit tests, every notebook run again and compared, and an app in a browser (WORKERS=2)"
+	@echo "make test-slow  the tests that make test leaves out, since each takes seconds: half an hour"
 	@echo "make notebooks  execute all notebooks in place and clean their metadata"
 	@echo "make book       make the book of notebooks, guide and reference in build/book"
 	@echo "make bench      measure the speed beside plain JAX, diffrax, Numba and NumPy, and write the tables of docs/measured.md"
@@ -47,8 +48,11 @@ lab: setup
 test: setup
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
-	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-	    --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120 tests notebooks
+	$(PYTEST) -m "not slow" --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 120 \
+	    tests notebooks
+
+test-slow: setup
+	$(PYTEST) -m slow tests
 
 notebooks: setup
 	"$(VENV)/bin/python" tools/execute_notebooks.py

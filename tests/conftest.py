@@ -62,12 +62,13 @@ LONGEST_FIRST = (
     "test_browser",
     "05Back",
     "06Score",
-    "07The",
     "test_grad",
     "test_widgets",
+    "07The",
     "test_cli",
-    "03Reg",
+    "08Tis",
     "04Evo",
+    "03Reg",
 )
 
 

@@ -64,6 +64,7 @@ def test_states_keep_their_colours_at_a_time_when_all_are_0_or_1(tmp_path):
         assert _share_of(animation, fate_colours()(1)) < 0.001 < _share_of(animation, "#fee838")
 
 
+@pytest.mark.slow
 def test_an_mp4_is_made_of_all_frames_by_ffmpeg(tmp_path, ffmpeg):
     ffmpeg(0)
     path = save_animation(tmp_path / "a.mp4", np.random.default_rng(0).random((5, 6)), SHEET, 0.5)

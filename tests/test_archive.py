@@ -180,6 +180,7 @@ def test_random_damage_gives_the_same_rule_or_an_error_that_names_the_file(examp
 HARMLESS = {"zip flags", "zip method", "end of the zip", "something before it", "field missing", "array missing"}
 
 
+@pytest.mark.slow
 def test_each_targeted_damage_is_refused_by_an_error_that_names_the_file(example, tmp_path):
     damage.write_example(tmp_path / "x")
     damages = list(damage.targeted_damages(tmp_path / "x"))
@@ -246,6 +247,7 @@ def test_a_table_of_fates_is_not_told_about_pickles(tmp_path):
         load_run(tmp_path / "fates.csv")
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_damaged_checkpoint_to_the_same_end_or_not_at_all(tmp_path):
     path = tmp_path / "run.npz"
     damage.write_checkpoint(path)

@@ -105,6 +105,7 @@ def test_gradient_of_the_loss_matches_finite_difference(key, check_gradient, rel
     assert norm(gradient) > 1e-3
 
 
+@pytest.mark.slow
 def test_gradient_of_the_loss_matches_finite_difference_through_a_network_and_its_table(key, check_gradient):
     rng = np.random.default_rng(0)
     shapes = [((1, 3), (3,)), ((3, 1), (1,))]
@@ -114,6 +115,7 @@ def test_gradient_of_the_loss_matches_finite_difference_through_a_network_and_it
     assert norm(gradient) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_straight_through_loss_is_pulled_by_the_pattern_entropy_alone(key):
     """Facts, section 2: on exact fates the kernel is flat, so the gradient is that of -H(p) with the mean state for
     the share p of fate 1: -log2((1 - p) / p) times the gradient of the mean state."""
@@ -131,6 +133,7 @@ def test_the_straight_through_loss_is_pulled_by_the_pattern_entropy_alone(key):
     assert_trees_close(loss_and_gradient(params, model, key)[1], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_over_keys_by_vmap_as_in_the_guide(key):
     keys = jax.random.split(key, 3)
     batch_loss = jax.vmap(compute_loss, in_axes=(None, None, 0))
@@ -139,6 +142,7 @@ def test_the_loss_over_keys_by_vmap_as_in_the_guide(key):
     assert len(set(losses.tolist())) == 3
 
 
+@pytest.mark.slow
 def test_the_loss_and_its_gradient_are_finite_when_a_fate_is_absent(precision, key):
     """All cells on: the default loss meets log 0 in its value and in its gradient."""
     model = dataclasses.replace(MODEL, relaxation="straight_through")
@@ -165,6 +169,7 @@ def test_a_train_step_is_adam_written_by_hand(key):
     assert_trees_close(our_state, state)
 
 
+@pytest.mark.slow
 def test_train_step_takes_a_chain_of_clipping_and_a_schedule(key):
     """The guide's extensions 1 and 2 together, against the same chain by hand."""
     optimizer = optax.chain(optax.clip_by_global_norm(0.01), optax.sgd(optax.exponential_decay(0.5, 1, 0.5)))
@@ -195,6 +200,7 @@ def test_train_step_over_several_parameter_sets_by_vmap(key):
         assert_trees_close(jax.tree.map(lambda x, i=i: x[i], params), new, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_many_seeds_of_the_score_gradient_in_one_call(key):
     """Each its own parameters and its own noise, as they would be alone."""
     optimizer = optax.adam(0.1)
@@ -231,6 +237,7 @@ def test_new_noise_or_time_step_does_not_retrace_a_train_step(key):
 # --- whole runs
 
 
+@pytest.mark.slow
 def test_training_is_the_loop_of_the_guide(run):
     losses, norms, params = by_hand(optax.adam(0.01))
     np.testing.assert_allclose(run.history["loss"], losses, rtol=1e-5)
@@ -239,6 +246,7 @@ def test_training_is_the_loop_of_the_guide(run):
     assert run.method == "backprop"
 
 
+@pytest.mark.slow
 def test_all_options_together_are_the_loop_by_hand():
     """A schedule, clipping, three batches, the guide's noise curriculum and a shortened simulation."""
     schedule = optax.exponential_decay(0.05, 2, 0.5)
@@ -279,6 +287,7 @@ def test_all_options_together_are_the_loop_by_hand():
     }
 
 
+@pytest.mark.slow
 def test_the_time_step_goes_round_its_cycle_and_b2_is_adams():
     run = train(dt_cycle=(1.0, 0.5, 0.25), b2=0.9)
     dts = [0.05, 0.025, 0.0125] * 2
@@ -287,6 +296,7 @@ def test_the_time_step_goes_round_its_cycle_and_b2_is_adams():
     assert_trees_close(run.params, params)
 
 
+@pytest.mark.slow
 def test_checks_return_the_best_of_the_parameters_seen_and_patience_stops():
     """A learning rate that is far too high brings a good start nothing: the first check counts, two more do not."""
     steep = {"gain": jnp.asarray(20.0), "shift": jnp.asarray(0.0)}
@@ -317,6 +327,7 @@ def test_a_custom_optimizer_is_used_as_it_is(run):
     np.testing.assert_allclose(custom.history["loss"], run.history["loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_does_not_depend_on_its_chunks_and_repeats_bit_by_bit(run):
     for chunk_size in (4, N_EPOCHS):
         again = train(chunk_size=chunk_size)
@@ -349,6 +360,7 @@ def test_noise_follows_its_curriculum(name):
     np.testing.assert_allclose(train(noise_curriculum=name).history["noise_strength"], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_new_learning_rates_noise_and_clipping_do_not_retrace():
     traces = []
 
@@ -374,6 +386,7 @@ CLIMB = optax.GradientTransformation(
 )
 
 
+@pytest.mark.slow
 def test_divergence_stops_with_the_epoch_and_keeps_the_last_good_parameters(nan_allowed):
     """The shift is 0, 0.1, ... and the rate is NaN above 0.45: epochs 0 to 4 are good, epoch 5 is not."""
     model = dataclasses.replace(MODEL, network=Line(limit=0.45))
@@ -406,6 +419,7 @@ def test_a_run_that_comes_to_a_finite_end_keeps_its_last_step():
 # --- what users run
 
 
+@pytest.mark.slow
 def test_the_default_training_runs_in_single_precision(float32):
     """The guide's literal settings but for sizes, with Adam at 1e-3: no weight moves further than 1e-3 an epoch."""
     key = jax.random.key(0)
@@ -422,6 +436,7 @@ def test_the_default_training_runs_in_single_precision(float32):
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(initial), jax.tree.leaves(run.params), strict=True))
 
 
+@pytest.mark.slow
 def test_the_recipe_improves_the_loss_in_single_precision(float32):
     """40 epochs on five cells: the mean loss of the last ten is lower than that of the first ten."""
     model, settings = preset(

@@ -56,6 +56,7 @@ def test_contexts_hold_the_nearest_earlier_cells_that_can_be_reached(name):
 # --- against closed forms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_cells", [16, 64, 256])
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_the_bound_is_never_above_the_truth(name, n_cells):
@@ -71,6 +72,7 @@ def test_the_bound_is_never_above_the_truth(name, n_cells):
         assert bound.undersampled or not far or n_replicates == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_cells", [16, 64, 256])
 @pytest.mark.parametrize(
     "name",

@@ -82,6 +82,7 @@ def test_a_whole_notebook_runs_and_its_app_answers(lab):
     lab.shut_down()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_an_app_runs_on_its_own_in_a_fresh_kernel_and_answers(path, lab):
     lab.open(path.name)
@@ -110,6 +111,7 @@ studio
 """
 
 
+@pytest.mark.slow
 def test_a_studio_is_steered_while_it_trains_and_the_kernel_stays_free(lab, server):
     write_notebook(server[0] / "steer.ipynb", STUDIO, "print('six times seven is', 6 * 7)")
     lab.open("steer.ipynb")
@@ -132,6 +134,7 @@ def test_a_studio_is_steered_while_it_trains_and_the_kernel_stays_free(lab, serv
     assert lab.errors() == []
 
 
+@pytest.mark.slow
 def test_two_studios_in_one_notebook_train_side_by_side(lab, server):
     write_notebook(
         server[0] / "two.ipynb", STUDIO, STUDIO.replace("studio", "other").replace("n_rep", "method='evolution', n_rep")
@@ -147,6 +150,7 @@ def test_two_studios_in_one_notebook_train_side_by_side(lab, server):
         lab.wait(lambda number=number: "fresh replicates" in lab.numbers(number), 60.0, "not measured")
 
 
+@pytest.mark.slow
 def test_after_a_restart_and_when_reopened_a_hint_says_what_to_do(lab, server):
     write_notebook(server[0] / "again.ipynb", "from lateral.widgets import DynamicsExplorer\nDynamicsExplorer()")
     lab.open("again.ipynb")
@@ -197,6 +201,7 @@ def test_a_tissue_is_played_and_scrubbed(lab, server):
     assert lab.errors() == []
 
 
+@pytest.mark.slow
 def test_a_sheet_is_played_in_the_plane_and_says_what_is_under_the_mouse(lab, server):
     write_notebook(
         server[0] / "sheet.ipynb",
@@ -229,6 +234,7 @@ def test_a_sheet_is_played_in_the_plane_and_says_what_is_under_the_mouse(lab, se
     assert lab.errors() == [] and "Error" not in lab.numbers()
 
 
+@pytest.mark.slow
 def test_the_rule_is_drawn_with_the_mouse(lab, server):
     write_notebook(
         server[0] / "draw.ipynb",
@@ -267,6 +273,7 @@ def test_the_rule_is_drawn_with_the_mouse(lab, server):
 APPS = ("DynamicsExplorer", "UtilityExplorer", "RuleExplorer", "Comparison", "TissueExplorer", "TrainingStudio")
 
 
+@pytest.mark.slow
 def test_apps_have_two_columns_at_1000_pixels_and_follow_the_dark_theme(lab, server):
     write_notebook(server[0] / "looks.ipynb", *(f"from lateral.widgets import {app}\n{app}()" for app in APPS))
     lab.open("looks.ipynb")

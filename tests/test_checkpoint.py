@@ -86,6 +86,7 @@ def interrupt_after(n_chunks):
     return callback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_it_goes_on_bit_for_bit_after_interruptions_at_any_chunk(name, tmp_path, uninterrupted):
     file = tmp_path / "run.npz"
@@ -197,6 +198,7 @@ def test_schedules_are_compared_by_what_they_say(tmp_path):
     assert len(train(0.1).history["loss"]) == 4
 
 
+@pytest.mark.slow
 def test_what_is_no_run_is_not_replaced(tmp_path):
     text, saved = tmp_path / "text", tmp_path / "saved.npz"
     text.write_text("precious")
@@ -260,6 +262,7 @@ CLIMB = optax.GradientTransformation(
 )
 
 
+@pytest.mark.slow
 def test_another_training_that_writes_there_meanwhile_keeps_its_file(tmp_path):
     path = tmp_path / "run.npz"
     other, calls = [], []
@@ -328,6 +331,7 @@ def steered(session):
     session.advance(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["evolution", "score", "pathwise"])
 def test_a_session_goes_on_with_its_learning_rate_and_noise(method, tmp_path):
     def make(**kept):
@@ -379,6 +383,7 @@ def start(out, *more, **pipes):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **pipes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_command_in_two_seconds_and_keeps_the_run(number, status, tmp_path):
     out = tmp_path / "run.npz"
@@ -418,6 +423,7 @@ except lateral.TrainingInterrupted as error:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_threads_of_restarts_at_once():
     process = subprocess.Popen([sys.executable, "-c", LIBRARY], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "chunk\n"

@@ -51,6 +51,7 @@ def run_file(run_cli, tmp_path):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "length"),
     [("evolution", ["--n-generations", "3"]), ("backprop", ["--n-epochs", "3"])],
@@ -76,6 +77,7 @@ def test_train_prints_one_json_line_and_saves_the_run(run_cli, tmp_path, method,
     assert "3/3" in stderr, "the progress bar"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", ["hexagonal:2x3", "square:3x3:periodic", "edges.csv"])
 def test_a_sheet_or_a_tissue_of_ones_own_takes_the_place_of_the_row(run_cli, tmp_path, monkeypatch, geometry):
     monkeypatch.chdir(tmp_path)
@@ -103,6 +105,7 @@ def test_a_geometry_that_is_none_is_refused_in_one_line(run_cli, geometry, messa
     assert status == 2 and message in stderr and len(stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_recipe_trains_from_restarts_and_reports_where_it_started(run_cli, tmp_path):
     out = tmp_path / "run.npz"
     sizes = ["--n-candidates", 8, "--n-restarts", 2, "--n-survivors", 1, "--n-exploration", 2, "--n-epochs", 3]
@@ -119,6 +122,7 @@ def test_the_recipe_trains_from_restarts_and_reports_where_it_started(run_cli, t
     assert result["initial_utility"] == pytest.approx(float(scores_of(states, model)["utility"]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_the_printed_utility_is_that_of_the_file(run_cli, tmp_path):
     results = []
     for name in ("a.npz", "b.npz"):
@@ -131,6 +135,7 @@ def test_the_same_seed_gives_the_same_run_and_the_printed_utility_is_that_of_the
     assert results[0]["utility"] == pytest.approx(again.utility, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_warm_start_takes_the_parameters_or_a_fit_where_the_network_is_another(run_cli, run_file, tmp_path):
     before, out = lateral.load_run(run_file), tmp_path / "more.npz"
     length = ["--n-epochs", "1", "--n-exploration", "1"]
@@ -146,6 +151,7 @@ def test_a_warm_start_takes_the_parameters_or_a_fit_where_the_network_is_another
     assert np.abs(run.initial_regulatory_function(x) - before.regulatory_function(x)).mean() < 0.2
 
 
+@pytest.mark.slow
 def test_options_of_evolution_reach_the_strategy(run_cli, tmp_path):
     options = ["--population-size", 6, "--n-parents", 2, "--mutation-strength", 0.3]
     run_cli("train", "evolution", "--out", tmp_path / "r.npz", "--n-generations", 2, *options, *SMALL)
@@ -153,6 +159,7 @@ def test_options_of_evolution_reach_the_strategy(run_cli, tmp_path):
     assert (settings["population_size"], settings["n_parents"], settings["mutation_strength"]) == (6, 2, 0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["pathwise", "score", "finite-differences", "combination"])
 def test_the_estimator_and_the_objective_reach_the_trainer(run_cli, tmp_path, gradient):
     options = ["--gradient", gradient, "--objective", "tissue", "--n-epochs", 2]
@@ -163,6 +170,7 @@ def test_the_estimator_and_the_objective_reach_the_trainer(run_cli, tmp_path, gr
     assert run.model.objective == "tissue"
 
 
+@pytest.mark.slow
 def test_options_of_backprop_reach_the_trainer(run_cli, tmp_path):
     options = ["--learning-rate", 0.5, "--clip-norm", 2, "--n-batches", 2, "--n-training-steps", 20]
     options += ["--relaxation", "kernel", "--soft-bandwidth", 0.2, "--noise-curriculum", "guide", "--start", 0.2, 0.8]
@@ -176,6 +184,7 @@ def test_options_of_backprop_reach_the_trainer(run_cli, tmp_path):
     np.testing.assert_allclose(run.history["noise_strength"], [0.1, 0.15], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluate_takes_any_model_setting_and_adds_the_decomposition(run_cli, run_file):
     status, stdout, _ = run_cli("evaluate", run_file, "--n-replicates", 100, "--noise-strength", 0.3, "--n-cells", 5)
     result = json.loads(stdout)
@@ -222,6 +231,7 @@ def test_utility_of_long_rows_comes_with_a_lower_bound(run_cli, tmp_path):
     assert result["utility_bound"] > known.utility - 0.15
 
 
+@pytest.mark.slow
 def test_utility_of_three_fates_in_two_conditions(run_cli, tmp_path):
     """The same three in turn, against the three by chance: log2 3 against 0."""
     words, rng = np.array(["hair", "other", "support"]), np.random.default_rng(1)
@@ -239,6 +249,7 @@ def test_utility_of_three_fates_in_two_conditions(run_cli, tmp_path):
     assert result["difference"] == pytest.approx(np.log2(3), abs=0.03) and result["p_value"] < 0.001
 
 
+@pytest.mark.slow
 def test_a_table_an_edge_list_and_two_conditions_become_a_figure_in_one_command(run_cli, tmp_path):
     """Three fates on a ring of named cells, whose columns stand in another order."""
     edges, wild, mutant, figure = (tmp_path / name for name in ("edges.csv", "wild.csv", "mutant.csv", "both.png"))
@@ -278,6 +289,7 @@ def test_what_was_spelled_otherwise_before_still_works_with_one_line_of_notice(r
     assert stderr == "RenamedWarning: `lateral score` is `lateral utility` now\n"
 
 
+@pytest.mark.slow
 def test_backprop_goes_through_the_dynamics_from_the_best_step_rules(run_cli, tmp_path):
     sizes = ["--n-candidates", 8, "--n-epochs", 1]
     status, stdout, stderr = run_cli("train", "backprop", "--out", tmp_path / "r.npz", *sizes, *SMALL)
@@ -287,6 +299,7 @@ def test_backprop_goes_through_the_dynamics_from_the_best_step_rules(run_cli, tm
     assert (run.settings["draw_from"], run.settings["n_candidates"], run.model.objective) == ("steps", 8, "tissue")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
 def test_plot_writes_a_figure_of_the_kind_that_its_name_says(run_cli, run_file, tmp_path, suffix, magic):
     out = tmp_path / f"figure{suffix}"
@@ -400,6 +413,7 @@ def test_quiet_leaves_errors_on_stderr_alone(run_cli, tmp_path):
     assert status == 2 and stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["the user's cache", "where JAX was told", "nowhere"])
 def test_the_command_keeps_what_it_compiles(tmp_path, place):
     (tmp_path / "fates.csv").write_text("0,1,0\n1,0,1\n" * 20)

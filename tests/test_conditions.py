@@ -37,6 +37,7 @@ def test_counted_utilities_are_those_of_the_estimate():
         assert utility == pytest.approx(float(estimate_utility(fates).utility_corrected), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_where_there_is_no_difference():
     """Groups of unlike sizes from one chain: the share of p-values below a level is that level; four deviations."""
     p_values = []
@@ -52,6 +53,7 @@ def test_p_values_are_uniform_where_there_is_no_difference():
     assert min(p_values) >= 1.0 / 60.0
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     """Walls with probability 0.05 against 0.2 on rows of four: the true difference lies in 90 % of intervals."""
     covered = []

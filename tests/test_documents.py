@@ -24,6 +24,7 @@ EXAMPLES = ["README.md", "BACKPROP_GUIDE.md", "docs/apps.md", "docs/index.md", "
 pytestmark = pytest.mark.usefixtures("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_python_examples_run(name, tmp_path, monkeypatch):
     """All blocks of a document one after another, as a reader would paste them."""

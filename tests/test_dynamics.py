@@ -51,6 +51,7 @@ def test_a_lone_cell_with_free_ends_sees_nothing():
     assert neighbour_mean(np.array([0.7])).tolist() == [0.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [13, 20])
 @pytest.mark.parametrize(("boundary", "n_cells"), [("free", 1), ("free", 2), ("ring", 4), ("pinned", 1), ("pinned", 5)])
 def test_simulation_matches_plain_euler_maruyama(key, boundary, n_cells, rounds):
@@ -192,6 +193,7 @@ def test_refined_increments_are_those_of_a_brownian_bridge(key):
     assert abs(np.corrcoef(first_half.ravel(), second_half.ravel())[0, 1]) < 4.0 / np.sqrt(first_half.size)
 
 
+@pytest.mark.slow
 def test_refinement_shows_an_error_of_strong_order_one(key):
     """Additive noise: the pathwise error of Euler–Maruyama is O(dt) (Kloeden & Platen 1992), so that at half the time
     step the change under refinement is half as large."""
@@ -260,6 +262,7 @@ def test_simulation_works_under_jit_and_vmap(key, noisy):
     )
 
 
+@pytest.mark.slow
 def test_gradient_matches_finite_difference_also_where_cells_are_clipped(key, check_gradient):
     """With respect to slope, amplitude, dt, noise and initial states at once."""
     initial = np.random.default_rng(0).uniform(0.2, 0.8, size=(6, 5))

@@ -81,6 +81,7 @@ def relative_error(ours, theirs):
 # --- values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", oracles.GEOMETRIES)
 def test_every_engine_gives_the_states_of_the_plain_loop_on_every_geometry(key, engine, name):
     compare_with_the_plain_loop(key, engine, name, atol=2e-6)
@@ -102,6 +103,7 @@ def compare_with_the_plain_loop(key, engine, name, atol):
     np.testing.assert_allclose(ours, theirs, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [13, 20])
 def test_a_table_of_many_knots_gives_the_states_of_exact_evaluation(key, rounds, engine):
     """4,097 knots leave an error of f below max |f''| h² / 8 = 83 h² / 8 = 7e-7."""
@@ -123,6 +125,7 @@ def test_all_engines_refine_the_same_brownian_path(key, name):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden_dims", [(8, 8), (64, 64)])
 def test_513_knots_follow_a_random_network_within_the_bound(hidden_dims):
     """Within max |f''| h² / 8, the bound of linear interpolation, for each of 20 random networks; by exact second
@@ -169,6 +172,7 @@ def test_a_batch_holds_the_replicates_of_the_whole(key, engine):
         np.testing.assert_allclose(batch, whole[first : first + n], atol=0.0 if engine == "table" else 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_threads", ["2", "3"])
 @pytest.mark.parametrize("n_replicates", [9, 12])
 def test_threads_share_the_replicates_and_change_no_tissue(key, monkeypatch, n_threads, n_replicates):
@@ -249,6 +253,7 @@ np.testing.assert_allclose(split, whole, atol=1e-6)  # the same noise; sums roun
 """
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_states_of_one():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", _ON_TWO_DEVICES]
@@ -285,6 +290,7 @@ GRADIENTS = [*(("table", name, 1e-10) for name in oracles.GEOMETRIES), ("referen
 GRADIENTS += [("table", name, 1e-5) for name in ("row", "pinned unlike", "one way")]  # in single precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "name", "tolerance"), GRADIENTS)
 def test_the_gradient_is_that_of_the_plain_step_with_the_same_table(key, engine, name, tolerance):
     with jax.enable_x64(tolerance < 1e-5):
@@ -325,6 +331,7 @@ def test_the_gradient_by_exact_evaluation_is_that_of_the_plain_step(key, precisi
     assert relative_error(ours, theirs) < (1e-5 if precision == "float32" else 1e-10)
 
 
+@pytest.mark.slow
 def test_more_knots_bring_the_gradient_closer_to_exact_evaluation(key):
     """The slope of a table is that of f somewhere in the interval: off by max |f''| h at most, first order in h."""
 
@@ -342,6 +349,7 @@ def test_more_knots_bring_the_gradient_closer_to_exact_evaluation(key):
     assert errors[-1] < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "recompute_every"), [("table", n) for n in (1, 7, 20, 60, 100)] + [("reference", 7)]
 )
@@ -353,6 +361,7 @@ def test_simulating_anew_on_the_way_back_changes_nothing(key, recompute_every, e
     assert relative_error(ours, theirs) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_trajectory_sees_the_times_in_between(key):
     initial, weights = initial_states(4, 7), jnp.asarray(np.random.default_rng(3).normal(size=(4, 4, 7)))
 
@@ -394,6 +403,7 @@ def test_clipping_has_the_derivative_of_jnp_clip_also_exactly_on_a_bound(n_knots
 # --- the score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lone cell", "row", "ring", "pinned unlike", "one way", "chain"])
 def test_all_engines_accumulate_the_same_score(key, name):
     """The fast one adds up on the knots as it goes; the reference differentiates the log probability of the path."""
@@ -434,6 +444,7 @@ def bytes_of_gradient(n_steps=1000, **settings):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_a_gradient_keeps_one_number_for_each_state(precision):
     """4 bytes in single precision, 8 in double; plain autodiff keeps eight times as much."""
     states = 200 * 7 * 1000
@@ -442,6 +453,7 @@ def test_a_gradient_keeps_one_number_for_each_state(precision):
     assert bytes_of_gradient(recompute_every=32) < 0.1 * per_state * states
 
 
+@pytest.mark.slow
 def test_memory_with_recomputation_grows_as_the_square_root_of_the_steps(float32):
     short, long = (bytes_of_gradient(n**2, recompute_every=n) for n in (30, 60))
     assert long < 2.2 * short
@@ -479,6 +491,7 @@ def test_a_refined_step_is_compiled_to_two_draws(float32, refine):
     assert shifts(refine) <= 2.3 * shifts(1)
 
 
+@pytest.mark.slow
 def test_a_consensus_is_told_from_a_pattern_by_the_engine_too(float32, key):
     """An activating rule: all cells of a tissue agree; an inhibiting one: neighbours differ."""
     model = Model(n_replicates=200, n_steps=500)

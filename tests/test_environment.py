@@ -229,6 +229,7 @@ def test_a_python_without_venv_ends_in_one_line(make, programs, checkout, tmp_pa
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.slow
 @needs_make
 @pytest.mark.parametrize("installer", ["uv", "pip"])
 def test_no_network_ends_in_one_line_and_leaves_no_half_made_venv(make, programs, checkout, installer):
@@ -249,6 +250,7 @@ def test_no_network_ends_in_one_line_and_leaves_no_half_made_venv(make, programs
     assert (checkout / log).read_text()
 
 
+@pytest.mark.slow
 @needs_make
 def test_a_failed_rebuild_brings_the_finished_venv_back(make, checkout):
     finished = checkout / ".venv"
@@ -260,6 +262,7 @@ def test_a_failed_rebuild_brings_the_finished_venv_back(make, checkout):
     assert not (checkout / ".venv.old").exists()
 
 
+@pytest.mark.slow
 @needs_make
 def test_set_up_builds_once_and_again_only_when_something_changed(make, checkout, tmp_path):
     # An empty lock needs no network; lateral's build backend comes from the packages of this test's Python.
@@ -330,6 +333,7 @@ def test_a_venv_that_the_set_up_did_not_make_is_left_alone(make, checkout, tmp_p
     assert (sorted(checkout.rglob("*")), sorted(theirs.rglob("*"))) == before
 
 
+@pytest.mark.slow
 @needs_make
 def test_the_set_up_takes_another_place(make, checkout):
     (checkout / ".venv").mkdir()
@@ -362,10 +366,10 @@ def test_make_test_fails_when_any_part_fails(make, checkout, broken):
     assert (make("test").returncode == 0) == (broken == "nothing")
 
 
-def test_ci_runs_the_test_command_and_makes_the_book():
+def test_ci_runs_all_tests_and_makes_the_book():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert script.read_text().splitlines()[-2:] == ["make test", "make book"]
+    assert script.read_text().splitlines()[-3:] == ["make test", "make test-slow", "make book"]
 
 
 # -- notebooks in place ----------------------------------------------------------------------------------------------
@@ -376,6 +380,7 @@ def execute(*paths: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_notebooks_are_executed_and_cleaned(tmp_path):
     cell = new_code_cell(
         "import ipywidgets\nprint('s̄ =', 1 / 2)\nipywidgets.IntSlider()",
@@ -402,6 +407,7 @@ def test_notebooks_are_executed_and_cleaned(tmp_path):
     assert path.read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_shown_and_leaves_every_notebook_as_it_was(tmp_path):
     paths = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
     for path, source in zip(paths, ["print(1)", "raise ArithmeticError('on purpose')"], strict=True):

@@ -29,11 +29,13 @@ def small():
     return evaluate(TanhInhibition(), SMALL, key=jax.random.key(0), n_replicates=1000)
 
 
+@pytest.mark.slow
 def test_the_tanh_target_scores_614_on_40000_replicates(float32, tanh_fates):
     """Measured when the project began (facts, section 1)."""
     assert float(compute_hard_utility(tanh_fates)[0]) == pytest.approx(0.614, abs=0.006)
 
 
+@pytest.mark.slow
 def test_the_tanh_target_scores_616_at_a_quarter_of_the_time_step(float32, key):
     """The same, measured on 40,000 replicates; here on 5,000, within four standard errors."""
     with warnings.catch_warnings():

@@ -252,6 +252,7 @@ def run():
     return evolve()
 
 
+@pytest.mark.slow
 def test_a_run_does_not_depend_on_its_chunks_and_repeats_bit_by_bit(run):
     for chunk_size in (N_GENERATIONS, 4):
         again = evolve(chunk_size=chunk_size)
@@ -262,6 +263,7 @@ def test_a_run_does_not_depend_on_its_chunks_and_repeats_bit_by_bit(run):
             np.testing.assert_array_equal(again.history[name], values)
 
 
+@pytest.mark.slow
 def test_a_run_with_recombination_returns_the_mean_of_its_last_parents():
     trainings = []
     mean = evolve(strategy=dataclasses.replace(SMALL, recombination=True), callback=trainings.append)
@@ -299,6 +301,7 @@ def test_history_is_sensible_and_the_settings_are_recorded(run):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(run.params))
 
 
+@pytest.mark.slow
 def test_evolution_improves_the_utility(run):
     """The first rules have slopes of about 0.1 and make no pattern. Scored by counting, on fresh replicates."""
     tissue = dict(n_cells=5, n_replicates=1000, n_steps=50, dt=0.05, noise_strength=0.1, key=jax.random.key(9))
@@ -312,6 +315,7 @@ def test_evolution_improves_the_utility(run):
     assert run.history["utility"][-1] > run.history["utility"][0] + 0.2
 
 
+@pytest.mark.slow
 def test_evolution_starts_around_given_parameters():
     """The best of one generation of weak mutants is within a few mutation strengths of what was given."""
     strategy = EvolutionStrategy(8, 3, 1e-3)
@@ -320,6 +324,7 @@ def test_evolution_starts_around_given_parameters():
     assert float(run.regulatory_function(0.0)) == pytest.approx(0.5 * 3.0 + 0.5, abs=0.008)
 
 
+@pytest.mark.slow
 def test_the_fitness_follows_the_objective(key):
     """An activating rule makes a consensus: worth much in the ensemble, nothing inside each tissue."""
 
@@ -335,6 +340,7 @@ def test_the_fitness_follows_the_objective(key):
     assert pooled.min() > 0.5
 
 
+@pytest.mark.slow
 def test_progress_is_shown_to_those_who_wait_and_not_where_tqdm_is_switched_off(key, monkeypatch, capsys):
     model = Model(n_cells=3, n_replicates=4, n_steps=5)
     small = dict(key=key, n_generations=2, population_size=4, n_parents=2, n_final=4, progress=True)

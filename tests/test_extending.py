@@ -96,6 +96,7 @@ def test_every_section_has_one_short_example_and_names_a_place_that_exists():
         assert f"`{registry}`" in DOCUMENT and isinstance(getattr(module, registry), dict)
 
 
+@pytest.mark.slow
 def test_the_example_of_a_geometry(after):
     states, Star = after["geometry"].states, after["geometry"].Star
     assert states.shape == (50, 5) and after["geometry"].model.geometry == Star(5)
@@ -173,6 +174,7 @@ def test_what_a_geometry_derives_from_what_its_cells_see(toys):
     assert lateral.alternation(np.array([[0, 1, 1, 0]]), geometry=star) == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [lateral.Pathwise(), lateral.Score()])
 def test_gradients_of_all_engines_are_those_of_the_plain_one(estimator, toys, model, params, key):
     estimate = jax.jit(estimator)
@@ -197,12 +199,14 @@ def test_the_value_of_an_objective_against_a_count_by_hand(toys):
     assert hard(toys.ShareOn(1.0), fates) == pytest.approx(utility - 4 * (2 / 3) ** 2 * 2 / 3)
 
 
+@pytest.mark.slow
 def test_evolution_trains_it(run, model):
     assert run.model == model and run.params.shape == (4,)
     assert {"objective", "mean_objective", "utility", "alternation"} == set(run.history)
     assert np.all(run.history["objective"] <= run.history["utility"])  # less what the share of the cells is off
 
 
+@pytest.mark.slow
 def test_a_session_trains_it_by_the_score(model, params, key):
     session = lateral.TrainingSession("score", model, key=key, initial_params=params, learning_rate=0.3)
     session.advance(3)

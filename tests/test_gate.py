@@ -45,6 +45,7 @@ def _with_default(monkeypatch, target, name: str, value) -> None:
     monkeypatch.setattr(function, "__defaults__", changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_constant_that_is_2_percent_off_fails_the_pinned_numbers(name, monkeypatch, float32):
     _with_default(monkeypatch, *MUTATIONS[name])
@@ -80,6 +81,7 @@ def _nbval(notebook, folder) -> subprocess.CompletedProcess:
     return _pytest(folder, "--nbval", "--nbval-current-env", "--nbval-kernel-startup-timeout", "120", path)
 
 
+@pytest.mark.slow
 def test_an_untouched_notebook_passes(beginning, tmp_path):
     outcome = _nbval(beginning, tmp_path)
     assert outcome.returncode == 0, outcome.stdout
@@ -93,12 +95,14 @@ def _in_the_first_text(notebook, number: str) -> None:
     assert n_places == 1
 
 
+@pytest.mark.slow
 def test_a_changed_stored_number_fails(beginning, tmp_path):
     _in_the_first_text(beginning, "0.6")
     outcome = _nbval(beginning, tmp_path)
     assert outcome.returncode == 1 and "0.6" in outcome.stdout, outcome.stdout
 
 
+@pytest.mark.slow
 def test_another_last_digit_passes(beginning, tmp_path):
     _in_the_first_text(beginning, "0.50003")
     outcome = _nbval(beginning, tmp_path)

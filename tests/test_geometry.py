@@ -26,6 +26,7 @@ def test_every_kind_is_tried_here():
     assert set(GEOMETRIES.values()) < kinds and oracles.Chain in kinds
 
 
+@pytest.mark.slow
 def test_the_neighbour_mean_is_the_dense_map(geometry):
     matrix, offset = oracles.dense(geometry)
     states = numbers(geometry.n_cells, 6)

@@ -17,6 +17,7 @@ BY_ROWS = CONTACTS / CONTACTS.sum(axis=1, keepdims=True)
 # --- edges and matrices
 
 
+@pytest.mark.slow
 def test_edges_and_a_matrix_of_contacts_are_the_same_tissue():
     for graph in (Graph.from_edges(EDGES, weights=LENGTHS), Graph.from_matrix(CONTACTS)):
         np.testing.assert_allclose(graph.matrix(), BY_ROWS)

@@ -20,6 +20,7 @@ def scores_of(rules, n_replicates, n_steps, key, factor=1):
     return np.asarray(population_fitness(rules, model, key)[0])
 
 
+@pytest.mark.slow
 def test_each_heat_keeps_the_best_of_what_it_was_given():
     """By hand: half the time on 8 tissues, then 32 at two time steps, the lower objective less the difference."""
     init_key, first_key, second_key = jax.random.split(KEY, 3)
@@ -35,6 +36,7 @@ def test_each_heat_keeps_the_best_of_what_it_was_given():
     assert drawn.work == 4 * (30 * 8 * 20 + 6 * 32 * (40 + 160))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [8, 56, 10_000])
 def test_the_size_of_a_batch_changes_nothing_but_the_work_that_fills_it_up(monkeypatch, batch):
     whole = draw_and_halve(MODEL, KEY, 30, SELECTION)
@@ -54,6 +56,7 @@ def test_fewer_rules_go_on_for_more_tissues_each():
     assert [heat.n_best for heat in heats(4096, 2)] == [256, 16, 2]
 
 
+@pytest.mark.slow
 def test_without_any_finite_objective_it_says_so():
     class Lost(StepNetwork):
         def apply(self, params, s):

@@ -34,6 +34,7 @@ def test_a_place_that_is_always_the_same_tells_all_of_its_fate():
     np.testing.assert_allclose(information.value, [1.0, 1.0, 0.0, 0.0], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say():
     """Walls with probability 0.15 on rows of four: U, S_pat and S_rep lie in 90 % of their intervals."""
     covered = []

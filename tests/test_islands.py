@@ -30,6 +30,7 @@ def run():
         return train()
 
 
+@pytest.mark.slow
 def test_a_rule_counts_by_its_worst_time_step():
     strategy = EvolutionStrategy(population_size=5, n_parents=2, dt_divisors=(1, 3))
     state = strategy.init(MODEL.network, jax.random.key(0))
@@ -45,6 +46,7 @@ def test_a_rule_counts_by_its_worst_time_step():
     assert strategy.work(MODEL) == 4 * 5 * MODEL.cell_updates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shares", "steps"), [((0.5,), (10, 10)), ((1.0, 0.25), (20, 5)), ((1.0, 0.001), (20, 1))])
 def test_a_rule_counts_after_a_share_of_the_duration(shares, steps):
     strategy = EvolutionStrategy(population_size=3, n_parents=2, dt_divisors=(1, 3), duration_shares=shares)
@@ -71,6 +73,7 @@ def test_one_divisor_is_the_strategy_as_it_was():
     np.testing.assert_allclose(after.fitness, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_threads(run):
     alone = train(n_threads=1)
     jax.tree.map(np.testing.assert_array_equal, alone.params, run.params)
@@ -104,6 +107,7 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_end(run, tmp_path):
     assert taken_up.settings == run.settings
 
 
+@pytest.mark.slow
 def test_a_warm_start_is_one_island():
     params = MODEL.network.init(jax.random.key(5))
     warm = train(initial_params=params, n_settling=1, n_generations=1)
@@ -121,6 +125,7 @@ class Nowhere(NamedTuple):
         return jnp.nan * (x + params[0])
 
 
+@pytest.mark.slow
 def test_what_is_nowhere_finite_ends_with_a_reason(nan_allowed):
     broken = MODEL.changed(network=Nowhere())
     with pytest.raises(TrainingDiverged, match="has a finite objective"):

@@ -30,6 +30,7 @@ def test_the_baseline_one_half_scatters_least_at_mean_zero():
     assert errors[1] < 0.6 * min(errors[0], errors[2])
 
 
+@pytest.mark.slow
 def test_waiting_is_drawn_from_the_same_tissues_as_the_package_simulates():
     _, right = draw_waiting(0.12, 0.1).axes
     walls, undecided = (bars.lines[0].get_ydata() for bars in right.containers)

@@ -41,6 +41,7 @@ def plain_entropies(fates):
     return entropy(fates.reshape(-1).tolist()), entropy(map(tuple, fates.tolist())) / n_cells, of_cells
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::lateral.UndersampledWarning")
 @pytest.mark.parametrize(
     ("fates", "expected"),
@@ -69,6 +70,7 @@ def test_closed_forms_of_three_fates(precision, fates, expected):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [4, 6, 12])
 def test_colourings_of_sheets_score_what_they_should(side):
     """A checkerboard, and the three colours of a triangular sheet, always and from any of the colours."""
@@ -97,6 +99,7 @@ def test_independent_cells_of_three_fates_score_zero():
     assert abs(float(estimate.utility_corrected)) < 4.0 * float(estimate.utility_se)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_fates", [3, 4, 5, 17])
 @pytest.mark.parametrize("n_cells", [1, 7, 40])
 def test_entropies_of_any_number_of_fates_match_counting(n_fates, n_cells):
@@ -161,6 +164,7 @@ MODEL = lateral.Model(
 )
 
 
+@pytest.mark.slow
 def test_a_model_of_four_fates_is_scored_evolved_and_evaluated(key):
     states = jax.random.uniform(key, (200, 5))
     fates = np.digitize(np.asarray(states), MODEL.thresholds)
@@ -192,6 +196,7 @@ def test_the_influence_of_a_replicate_is_the_change_by_its_weight():
     np.testing.assert_allclose(of_each - of_each.mean(), slopes, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "gradient", [lateral.Pathwise(), lateral.Score(), lateral.FiniteDifferences(), lateral.Combination()]
 )
@@ -347,6 +352,7 @@ class Rank(NamedTuple):
 RANKED = lateral.Model(lateral.RBFNetwork(), n_cells=4, n_replicates=64, n_steps=20, dt=0.05, classifier=Rank())
 
 
+@pytest.mark.slow
 def test_a_classifier_makes_fates_of_states_that_are_trained_measured_and_remembered(tmp_path, key):
     states = jnp.array([[0.1, 0.9, 0.2, 0.3]])
     assert RANKED.readout.fates(states).tolist() == [[0.0, 2.0, 1.0, 1.0]] and RANKED.readout.n_fates == 3
@@ -361,6 +367,7 @@ def test_a_classifier_makes_fates_of_states_that_are_trained_measured_and_rememb
     assert again.model.classifier == Rank() and again.model.readout.n_fates == 3
 
 
+@pytest.mark.slow
 def test_a_classifier_takes_a_relaxation_of_ones_own(key):
     own = Relaxation(
         lambda states, readout: jax.nn.softmax(jnp.stack([-states, 0.0 * states, states], axis=2) / 0.1, axis=2),
@@ -446,6 +453,7 @@ def test_what_is_no_fate_is_refused(fates, n_fates, message):
             function(fates, n_fates)
 
 
+@pytest.mark.slow
 def test_a_run_remembers_its_thresholds_and_older_files_have_none(tmp_path, key):
     run = lateral.train_evolution(MODEL, key=key, population_size=8, n_generations=1, progress=False)
     lateral.save_run(tmp_path / "run.npz", run)

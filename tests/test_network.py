@@ -95,6 +95,7 @@ def numpy_mlp(params, x, centre=0.5, scale=8.0, max_rate=None):
     return activity[0] if max_rate is None else max_rate * np.tanh(activity[0] / max_rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden_dims", [(8, 8), (3, 5, 2)])
 def test_the_network_matches_a_hand_written_one(key, hidden_dims):
     params = init(MLP(hidden_dims), key)
@@ -134,6 +135,7 @@ def random_networks():
     return jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(1), 4000)))
 
 
+@pytest.mark.slow
 def test_random_networks_know_nothing_of_the_answer(random_networks):
     """As many random rules rise as fall around s̄ = 1/2, as many are positive as negative, and on average they are 0;
     within four standard errors."""
@@ -251,6 +253,7 @@ def test_converted_weights_are_what_the_bumps_add_up_to_at_the_centres_of_the_ot
         np.testing.assert_allclose(constant, 7.0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [True, False])
 def test_a_smoothed_network_is_less_steep_and_a_smooth_rule_survives_the_way_back(key, odd):
     network = RBFNetwork(max_rate=None, odd=odd)
@@ -287,6 +290,7 @@ def test_an_edge_is_a_logistic_function_of_the_neighbour_mean():
     np.testing.assert_allclose(network.apply(params, X), -1.0 + 3.0 / (1.0 + np.exp((0.4 - X) / 0.02)), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [True, False])
 def test_random_step_rules_have_cuts_of_three_kinds_and_levels_of_either_sign(key, odd):
     """Cuts lie where the three distributions say, a third each; an odd rule folds the right half onto the left."""
@@ -303,6 +307,7 @@ def test_random_step_rules_have_cuts_of_three_kinds_and_levels_of_either_sign(ke
     np.testing.assert_allclose(counts / counts.sum(), 1.0 / 9.0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_highest_rate_of_a_random_step_rule_is_its_bound(key):
     """5 tanh(20 / 5) is 5.00, while 8 is cut to 4.6: such a rule would never be as fast as it may."""
     for highest, rate in ((20.0, 4.997), (8.0, 4.608)):
@@ -312,6 +317,7 @@ def test_the_highest_rate_of_a_random_step_rule_is_its_bound(key):
         assert float(jnp.abs(rates).max()) == pytest.approx(rate, abs=0.002)
 
 
+@pytest.mark.slow
 def test_steep_edges_make_a_dead_band_good(key, float32):
     """What the default edge of a step rule rests on."""
     model, utilities = Model(n_replicates=4000), []

@@ -91,12 +91,14 @@ def test_states_that_are_not_finite_are_no_fates(objective, key):
         np.testing.assert_array_equal(jnp.isfinite(scores), GAINS < 1.0)
 
 
+@pytest.mark.slow
 def test_evolution_goes_on_with_the_networks_that_are_finite(key):
     run = train_evolution(MODEL, key=key, n_generations=6, population_size=12, n_parents=4, mutation_strength=2.0)
     assert all(np.isfinite(values).all() and len(values) == 6 for values in run.history.values())
     assert run.params <= 1.0 and jnp.isfinite(population_fitness(run.params[None], MODEL, key)[0]).all()
 
 
+@pytest.mark.slow
 def test_a_generation_is_recorded_by_its_finite_networks(key):
     strategy = EvolutionStrategy(population_size=5, n_parents=2)
     state = strategy.init_around(jnp.array(0.0), key)._replace(population=GAINS)  # scored as it is at generation 0
@@ -107,6 +109,7 @@ def test_a_generation_is_recorded_by_its_finite_networks(key):
     assert strategy.params(state) == GAINS[jnp.nanargmax(scores)]
 
 
+@pytest.mark.slow
 def test_evolution_without_a_finite_network_is_an_error_that_keeps_what_there_was(key):
     with pytest.raises(TrainingDiverged, match="no network of generation 1 has a finite objective") as caught:
         train_evolution(MODEL.changed(network=NONE), key=key, n_generations=3)
@@ -121,12 +124,14 @@ class Unstable(NamedTuple):
         return -ensemble.s_rep if n_replicates == MODEL.n_replicates else ensemble.s_rep * jnp.nan
 
 
+@pytest.mark.slow
 def test_evolution_whose_last_parents_are_not_finite_is_an_error_that_keeps_the_history(key):
     with pytest.raises(TrainingDiverged, match="no parent of the last generation has a finite objective") as caught:
         train_evolution(MODEL.changed(objective=Unstable()), key=key, n_generations=3)
     assert len(caught.value.run.history["objective"]) == 3
 
 
+@pytest.mark.slow
 def test_a_training_whose_checks_are_not_finite_is_an_error_that_keeps_the_history(key):
     settings = dict(key=key, initial_params=0.5, n_epochs=4, check_every=2, n_fresh=50, learning_rate=1e-3)
     model = MODEL.changed(objective=Unstable(), relaxation="kernel")
@@ -135,6 +140,7 @@ def test_a_training_whose_checks_are_not_finite_is_an_error_that_keeps_the_histo
     assert len(caught.value.run.history["loss"]) == 4
 
 
+@pytest.mark.slow
 def test_candidates_are_chosen_among_the_finite_ones(key):
     best, summary, _ = best_candidates(MODEL, key, 16, 2)
     assert all(params <= 1.0 for params in best) and np.isfinite(summary).all()

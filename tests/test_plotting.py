@@ -53,6 +53,7 @@ def test_fates_are_a_picture_of_the_first_replicates(fates):
     assert _is_png(figure)
 
 
+@pytest.mark.slow
 def test_each_of_three_fates_has_its_colour_in_a_run_and_in_the_studio(key):
     model = lateral.Model(n_cells=4, n_replicates=10, n_steps=20, thresholds=(0.4, 0.6))
     run = lateral.train_evolution(model, key=key, population_size=8, n_generations=1, progress=False)
@@ -123,6 +124,7 @@ def test_curves_have_labels_errors_and_a_reference():
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["r", "a", "b"]
 
 
+@pytest.mark.slow
 def test_training_curves_of_both_methods(run, key):
     assert len(plotting.plot_history(run.history, "title").axes) == 2
     strategy = lateral.EvolutionStrategy(population_size=4, n_parents=2)

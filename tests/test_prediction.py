@@ -77,6 +77,7 @@ def predicted_plainly(fates, geometry, n_fates=2):
     return total / (n_replicates * n_cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("geometry", "n_fates"), [(Row(6), 2), (Sheet(3, 3, "hexagonal"), 2), (Row(4), 3)])
 def test_it_is_what_counting_one_prediction_after_another_gives(precision, geometry, n_fates):
     fates = np.random.default_rng(0).integers(0, n_fates, (19, geometry.n_cells))
@@ -85,6 +86,7 @@ def test_it_is_what_counting_one_prediction_after_another_gives(precision, geome
     assert float(found) == pytest.approx(expected, abs=1e-12 if precision == "float64" else 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENSEMBLES)
 @pytest.mark.parametrize("n_replicates", [16, 64, 512])
 def test_the_utility_is_below_the_truth_on_the_average(name, n_replicates):
@@ -101,6 +103,7 @@ def test_it_is_near_the_truth_where_the_cells_before_say_all(make, cost):
     assert known.utility - cost < values_of([known])[0] < known.utility + 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["ensemble", "tissue"])
 @pytest.mark.parametrize("n_fates", [2, 3])
 def test_the_influence_is_the_change_by_the_weight_of_a_replicate(objective, n_fates):
@@ -127,6 +130,7 @@ def _weighted(objective, fates, contexts, weights, n_fates):
     return s_pat - predicted_s_rep(fates, contexts, weights, n_fates)
 
 
+@pytest.mark.slow
 def test_many_tissues_say_what_the_bound_says():
     """Two predictions, made differently, of the same 2,000 tissues on a sheet."""
     model = Model(geometry=Sheet(4, 4), n_replicates=2000, n_steps=200, dt=0.05)
@@ -135,6 +139,7 @@ def test_many_tissues_say_what_the_bound_says():
     assert float(objective_of_fates(fates, model)) == pytest.approx(bound.utility, abs=0.02)
 
 
+@pytest.mark.slow
 def test_fates_that_are_not_finite_have_no_value(nan_allowed):
     model = Model(n_cells=14)
     assert np.isnan(objective_of_fates(jnp.full((20, 14), jnp.nan), model))
@@ -151,6 +156,7 @@ def test_patterns_are_counted_up_to_twelve_cells_and_predicted_beyond():
         Model(patterns="guessed")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::lateral.UndersampledWarning")
 def test_few_cells_are_scored_as_they_were(key):
     model = Model(n_cells=12, n_replicates=100, n_steps=20, objective="tissue")
@@ -162,6 +168,7 @@ def test_few_cells_are_scored_as_they_were(key):
     assert scores_of(states, model)["utility"] == utility
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", [ValueGradient(n_windows=10), lateral.Score(n_chunks=20)])
 def test_gradient_training_on_a_sheet_raises_the_bound(float32, gradient):
     model = Model(
@@ -181,6 +188,7 @@ def test_gradient_training_on_a_sheet_raises_the_bound(float32, gradient):
     assert abs(run.history["utility"][-5:].mean() - after) < 0.1
 
 
+@pytest.mark.slow
 def test_evolution_and_halving_on_a_sheet_raise_the_bound(float32):
     model = Model(StepNetwork(), geometry=Sheet(4, 4), n_replicates=32, n_steps=100, dt=0.05, objective="tissue")
     run = lateral.train_evolution(model, key=jax.random.key(0), n_generations=8, mutation_strength=1.0, n_final=200)
@@ -188,6 +196,7 @@ def test_evolution_and_halving_on_a_sheet_raise_the_bound(float32):
     assert run.history["utility"][-1] > run.history["mean_objective"][0] + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::lateral.TimeStepWarning")
 def test_evaluation_of_many_cells_reports_a_bound_and_says_so(key):
     model = Model(n_cells=16, n_steps=100, dt=0.05)
@@ -203,6 +212,7 @@ def test_evaluation_of_many_cells_reports_a_bound_and_says_so(key):
     assert not counted.lower_bound and abs(counted.utility) < 1e-12  # one pattern can be counted
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::lateral.TimeStepWarning", "ignore::lateral.UndersampledWarning")
 def test_a_sheet_is_trained_from_the_command_line(tmp_path, capsys, float32):
     out = str(tmp_path / "run.npz")

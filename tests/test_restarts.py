@@ -38,6 +38,7 @@ def run():
         return train()
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_threads(run):
     alone = train(n_threads=1)
     np.testing.assert_array_equal(alone.params["weights"], run.params["weights"])
@@ -65,6 +66,7 @@ def test_the_history_is_that_of_the_winner_and_the_start_is_a_random_network(run
     assert float(distance.min()) < 1e-6
 
 
+@pytest.mark.slow
 def test_restarts_are_ranked_and_the_best_check_is_returned(run):
     merits = [merit(fresh) for fresh in run.settings["restarts"]]
     assert merits == sorted(merits, reverse=True) and len(merits) == 3
@@ -73,6 +75,7 @@ def test_restarts_are_ranked_and_the_best_check_is_returned(run):
     np.testing.assert_allclose(again, run.settings["fresh_objective"], atol=0.12)  # 400 replicates against 20,000
 
 
+@pytest.mark.slow
 def test_all_work_is_counted(run):
     """In simulated cell updates: candidates, gradients at three simulations each, half as long after exploration."""
     per_replicate = 4 * 60
@@ -84,6 +87,7 @@ def test_all_work_is_counted(run):
     assert whole - run.settings["cell_updates"] == per_replicate * 3 * 64 * 2 * 3
 
 
+@pytest.mark.slow
 def test_thebest_candidates_are_those_that_score_best_on_many_replicates():
     key = jax.random.key(5)
     best, (low, median, high), _ = best_candidates(MODEL, key, 32, 2)
@@ -93,6 +97,7 @@ def test_thebest_candidates_are_those_that_score_best_on_many_replicates():
     assert merit(fresh_objective(one, MODEL, jax.random.key(6), 20_000)) > median
 
 
+@pytest.mark.slow
 def test_random_rules_of_another_kind_are_halved_and_the_network_is_fitted_to_the_best():
     """By default step rules, odd and bounded as the network is; or those of any network. What they cost is counted."""
     sizes = dict(n_candidates=64, n_restarts=2, n_exploration=0)
@@ -209,6 +214,7 @@ def test_a_mistake_is_refused(settings, message):
         train(**settings)
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_trained_too():
     run = train(dataclasses.replace(MODEL, network=MLP((3,), max_rate=5.0)), n_threads=1)
     assert jnp.isfinite(run.regulatory_function(np.linspace(0.0, 1.0, 9))).all()

@@ -124,6 +124,7 @@ def test_what_is_not_finite_in_single_precision_is_refused_there(float32):
         run_multiple_replicates(lambda s: np.full(np.shape(s), 1e39), **TISSUE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES)
 def test_a_constant_is_a_rule_everywhere(use, float32):
     USES[use](lambda s: -0.3)
@@ -152,6 +153,7 @@ def test_a_changed_attribute_is_another_rule(n_knots):
     assert (first != second).any()
 
 
+@pytest.mark.slow
 def test_a_new_rule_does_not_compile_the_simulation_again():
     run_multiple_replicates(Line(1.0), **TISSUE)
     compiled = run_engine._cache_size()
@@ -236,6 +238,7 @@ class Steep:
         return params * self.settings["slopes"][0] * (self.settings["at"][0] - x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -524,6 +524,7 @@ def same_model_and_evaluation(run, expected):
         assert getattr(result, quantity) == pytest.approx(value, abs=2e-3), quantity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_file_of_version_2_loads_to_the_same_rule_and_evaluation(float32, name):
     expected = EXPECTED[name]
@@ -551,6 +552,7 @@ class LineOfVersion3(Line):
         return params["gain"] * (0.5 - s) + params["bias"][0][0] * params["bias"][1][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED_3)
 def test_a_file_of_version_3_loads_to_the_same_rule_and_evaluation(float32, name):
     expected = EXPECTED_3[name]

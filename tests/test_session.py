@@ -20,6 +20,7 @@ def _session(method="score", **settings):
     return TrainingSession(method, MODEL, **{"key": jax.random.key(3), "n_candidates": 4} | settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SESSION_METHODS)
 def test_the_cut_into_chunks_changes_nothing(method, float32):
     at_once, in_pieces = _session(method), _session(method)
@@ -54,6 +55,7 @@ def test_adam_moves_each_weight_by_about_the_learning_rate_in_its_first_step(flo
         np.testing.assert_allclose(moved[moved > 0.0], 0.25, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_start_is_the_best_of_the_candidates(float32):
     """One candidate is the first of four: the best of four scores at least as much on many replicates."""
     many = dataclasses.replace(MODEL, n_replicates=4000)
@@ -88,6 +90,7 @@ class Circle:
         return jnp.sqrt(1.0 - params**2) * (0.5 - neighbour_mean)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_ends_it_with_the_last_good_parameters(float32, nan_allowed):
     model = dataclasses.replace(MODEL, network=Circle())
     session = TrainingSession("pathwise", model, key=jax.random.key(0), learning_rate=0.01, n_candidates=1)
@@ -99,6 +102,7 @@ def test_a_gradient_that_is_not_finite_ends_it_with_the_last_good_parameters(flo
     assert abs(float(caught.value.run.params)) < 1.0 and float(session.params) == float(caught.value.run.params)
 
 
+@pytest.mark.slow
 @pytest.mark.bad_input
 def test_rejects_what_cannot_be_trained():
     with pytest.raises(ValueError, match="'gradient descent'"):

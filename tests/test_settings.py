@@ -108,6 +108,7 @@ def test_every_kind_of_field_is_drawn():
     assert len(DRAWN) > 60 and {name for name, _ in options_of(*CLASSES)} >= {"dt", "n_cells", "b2", "n_restarts"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [False, True])
 def test_a_valid_setting_is_kept_and_an_invalid_one_refused_by_name(double):
     """What holds between settings may refuse a valid one; it names it too."""
@@ -188,6 +189,7 @@ def drawn(data, cls, *names):
     return {name: data.draw(valid(of(cls, name)), label=name) for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float32")
 def test_valid_settings_simulate_tissues_whose_states_stay_in_range():
     @some(0.35)
@@ -212,6 +214,7 @@ def compiled_loss():
     return jax.jit(compute_loss)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float32")
 def test_valid_readouts_score_tissues_by_finite_losses():
     params = SMALL.network.init(KEY)

@@ -31,6 +31,7 @@ def test_a_sheet_is_the_graph_of_the_same_edges_bit_for_bit(sheet, float32):
     np.testing.assert_array_equal(states_of(sheet), states_of(graph))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["square", "hexagonal"])
 def test_a_sheet_of_one_row_is_a_row_or_a_ring(kind):
     for sheet, row in ((Sheet(1, 6, kind), Row(6)), (Sheet(1, 6, kind, periodic=True), Ring(6)), (Sheet(6, 1), Row(6))):
@@ -160,6 +161,7 @@ def test_the_fastest_mode_of_squares_is_a_checkerboard_and_hexagons_are_frustrat
 # --- in the rest of the package
 
 
+@pytest.mark.slow
 def test_a_rule_is_trained_on_a_sheet_saved_loaded_and_evaluated(tmp_path, float32):
     sheet = Sheet(4, 4, "hexagonal", periodic=True)
     model, settings = lateral.preset("score", n_replicates=64, n_steps=40, geometry=sheet)
@@ -207,6 +209,7 @@ assert np.isfinite(jax.grad(total)(lateral.tabulate(f).values)).all()
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_cells_work_within_2_gib():
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

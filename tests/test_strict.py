@@ -51,6 +51,7 @@ def _pathwise():
     return {"model": model, "key": KEY} | settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_all_modes_at_once_find_nothing(name, precision):
     with (
@@ -63,6 +64,7 @@ def test_all_modes_at_once_find_nothing(name, precision):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
 
 
+@pytest.mark.slow
 def test_a_leaked_tracer_is_found_where_nothing_else_is_traced_again(count_traces):
     kept = []
     leaky, sound = jax.jit(lambda s: kept.append(s) or s), count_traces(lambda s: 2.0 * s)

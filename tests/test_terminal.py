@@ -24,6 +24,7 @@ def shell(command, folder):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["2>/dev/full", "2>&-", "<&-", "2> >(true)"])
 def test_training_survives_a_broken_stderr_and_a_closed_stdin(broken, tmp_path):
     status, stdout, stderr = shell(f"{LATERAL} {TINY} --out run.npz {broken}", tmp_path)
@@ -34,6 +35,7 @@ def test_training_survives_a_broken_stderr_and_a_closed_stdin(broken, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "status", "said"),
     [(">/dev/full", 2, "could not be printed"), (">&-", 2, "could not be printed"), ("| true", 141, "")],
@@ -60,6 +62,7 @@ def run_file(tmp_path):
     return lateral.save_run(tmp_path / "run.npz", run)
 
 
+@pytest.mark.slow
 def test_show_says_what_a_run_holds(run_file, capsys):
     assert cli.main(["show", str(run_file)]) == 0
     text = capsys.readouterr().out

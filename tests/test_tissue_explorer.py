@@ -96,6 +96,7 @@ def test_tissues_that_are_all_alike_say_nothing():
 # --- the app
 
 
+@pytest.mark.slow
 def test_small_tissues_are_counted_and_large_ones_bounded():
     app = TissueExplorer(kind="ring", columns=8)
     assert not app.last["is_bound"] and "U = " in app.text
@@ -115,6 +116,7 @@ def test_a_bound_below_0_says_nothing_and_is_not_shown_as_news():
     assert "U ≥ 0: in these tissues no cell tells of another" in app.text and "U ≥ -" not in app.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_shows_its_cells_and_saves_them(kind, tmp_path):
     app = TissueExplorer(kind=kind, rows=3, columns=4, duration=2)
@@ -165,6 +167,7 @@ def test_a_tissue_of_the_users_own_takes_the_place_of_the_list(unit):
     assert app.error is None and app.n_drawn == 2
 
 
+@pytest.mark.slow
 def test_an_impossible_size_is_out_of_reach():
     app = TissueExplorer(rows=5, columns=2, duration=1)
     app.ends.value = "periodic"
@@ -182,6 +185,7 @@ def test_an_impossible_size_is_out_of_reach():
         TissueExplorer(rows=5, ends="periodic")
 
 
+@pytest.mark.slow
 def test_all_sizes_in_reach_are_those_of_a_tissue(monkeypatch):
     app = TissueExplorer(rows=4, columns=4, duration=1)
     figure, made = app.figure, []
@@ -213,6 +217,7 @@ def test_what_is_saved_is_the_tissue_at_the_time_of_the_clock(tmp_path):
     np.testing.assert_allclose(app.figure.axes[0].collections[0].get_array(), later[10, 1:], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_canvas_lies_on_the_panel_and_looks_at_all_cells():
     app = TissueExplorer(kind="row", columns=5)
     for narrow, kind in itertools.product((False, True), KINDS):
@@ -232,6 +237,7 @@ def test_the_canvas_lies_on_the_panel_and_looks_at_all_cells():
     assert app.time.ground == "#111111"
 
 
+@pytest.mark.slow
 def test_the_tissue_is_saved_as_an_animation_and_other_apps_have_none(tmp_path):
     app = TissueExplorer(rows=2, columns=3, duration=1)
     (path,) = app.export(tmp_path / "a.gif")

@@ -424,6 +424,7 @@ def test_soft_utilities_have_finite_gradients_everywhere(precision, case):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_soft_utility_gradient_matches_finite_difference(soft_patterns, check_gradient):
     for part in range(3):
         check_gradient(lambda x, part=part: compute_soft_utility(x, 0.1)[part], jnp.asarray(soft_patterns))
@@ -577,6 +578,7 @@ def test_pairwise_utility_does_not_depend_on_how_replicates_are_blocked():
 # --- counts that no single-precision number can hold
 
 
+@pytest.mark.slow
 def test_more_replicates_than_single_precision_can_count_are_counted(float32):
     """Adding up ones in single precision stops at 2^24: 5/4 as many tissues, all off, had U = -log2(5/4)."""
     n, number = 2**24 + 2**22, jnp.zeros(2**24 + 2**22, jnp.int32)  # one pattern, and so no need to sort

@@ -22,6 +22,7 @@ MODEL = Model(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("n_windows", [1, 4])
 def test_it_is_the_sum_over_windows_of_what_autodiff_gives(key, n_windows, engine):
@@ -101,6 +102,7 @@ def test_cells_that_are_alike_may_change_places(key, name):
     assert np.abs(features_of(states[:, swapped], geometry) - features).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_cells", [1, 2, 40])
 def test_any_number_of_cells_has_a_gradient(key, n_cells):
     model = Model(network=RBFNetwork(5), n_cells=n_cells, n_replicates=16, n_steps=10, dt=0.05, relaxation="kernel")
@@ -108,6 +110,7 @@ def test_any_number_of_cells_has_a_gradient(key, n_cells):
     assert np.isfinite(gradient["weights"]).all() and np.isfinite(scores["critic_r2"])
 
 
+@pytest.mark.slow
 def test_training_climbs_from_a_rule_that_does_nothing(float32):
     """As the score does: no pattern at first, inhibition in the end; the run records how well the critic knows."""
 

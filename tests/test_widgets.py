@@ -235,6 +235,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.bad_input
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_names_the_setting_and_what_would_be_right(mistake, float32):
@@ -251,11 +252,13 @@ def test_a_control_is_not_replaced_by_a_number():
     assert app.n_drawn == 2
 
 
+@pytest.mark.slow
 def test_whole_numbers_of_numpy_are_whole_numbers(float32):
     app = DynamicsExplorer(n_cells=np.int64(5), seed=np.int32(2))
     assert isinstance(app.n_cells, ipywidgets.IntSlider) and app.last["alternation"] >= 0.0
 
 
+@pytest.mark.slow
 def test_any_rule_takes_the_place_of_the_tanh(float32):
     app = DynamicsExplorer(lambda s: np.where(s < 0.5, 5.0, -5.0))
     assert "steepness" not in app.controls and "strength" not in app.controls
@@ -284,6 +287,7 @@ def explorer(request, float32):
     return EXPLORERS[request.param]()
 
 
+@pytest.mark.slow
 def test_an_explorer_shows_something_at_once(explorer):
     assert explorer.error is None and explorer.n_drawn == 1 and _shown(explorer).startswith(b"\x89PNG")
     assert re.search("U [=≥] ", explorer.text) and all(np.isfinite(value) for value in explorer.last.values())
@@ -294,6 +298,7 @@ def test_each_control_is_an_attribute_with_a_label(explorer):
         assert getattr(explorer, name) is control and control.description
 
 
+@pytest.mark.slow
 def test_numbers_never_compile_again(explorer, compiled):
     """Every slider of a number, seeds and the duration included, is answered by what is compiled already."""
     sizes = {"n_cells", "n_replicates", "rows", "columns"}
@@ -309,6 +314,7 @@ def test_numbers_never_compile_again(explorer, compiled):
     assert compiled == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("app", [DynamicsExplorer, RuleExplorer, Comparison])
 def test_a_ring_of_two_is_out_of_reach(app, float32):
     explorer = app(n_cells=2, duration=2.0)
@@ -321,6 +327,7 @@ def test_a_ring_of_two_is_out_of_reach(app, float32):
         app(n_cells=2, boundary="ring")
 
 
+@pytest.mark.slow
 def test_a_picture_on_axes_from_before_is_that_of_a_whole_drawing(explorer, monkeypatch):
     """Ticks are drawn once; pixel by pixel the picture is what matplotlib draws, and new axes are drawn anew."""
     ticks, draw = [], matplotlib.axis.Tick.draw
@@ -351,6 +358,7 @@ def test_new_seed_is_the_next_one_and_another_picture(explorer):
     assert explorer.seed.value == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_a_picture_is_saved(kind, magic, tmp_path, float32):
     (path,) = DynamicsExplorer().export(tmp_path / f"tissue.{kind}")
@@ -439,6 +447,7 @@ def _extremes(app) -> tuple:
     return ground, greys[np.argmax(np.abs(greys - ground).sum(axis=1))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("app", [*EXPLORERS, "TrainingStudio"])
 def test_on_a_dark_page_the_picture_is_dark_and_its_text_bright(app, float32):
     app = TrainingStudio(SMALL) if app == "TrainingStudio" else EXPLORERS[app]()
@@ -465,6 +474,7 @@ def test_colours_that_stand_for_data_stay_on_a_dark_page(float32):
         assert rgb in light and rgb in dark
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:constrained_layout")
 def test_on_a_narrow_page_the_picture_has_two_rows_and_its_text_keeps_its_size(explorer):
     wide = _pixels(explorer).shape
@@ -477,6 +487,7 @@ def test_on_a_narrow_page_the_picture_has_two_rows_and_its_text_keeps_its_size(e
     assert _pixels(explorer).shape == wide
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:constrained_layout")
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("app", [DynamicsExplorer, RuleExplorer, Comparison])
@@ -573,6 +584,7 @@ def test_what_the_pencil_draws_is_the_rule(tmp_path, float32):
     assert app.last["utility"] == pytest.approx(float(expected), abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_handle_leaves_what_was_drawn_beside_it_as_it_was(float32):
     app = RuleExplorer()
     app.keep_odd.value = False
@@ -584,6 +596,7 @@ def test_a_handle_leaves_what_was_drawn_beside_it_as_it_was(float32):
     assert np.all(moved[:16] == 0.0) and np.all(moved[25:] == 0.0)
 
 
+@pytest.mark.slow
 def test_the_odd_switch_makes_the_drawn_rule_odd_and_leaves_others_alone(float32):
     app = RuleExplorer(start_from="random perceptron")
     rates = np.array(app.pencil.values)
@@ -699,6 +712,7 @@ def test_a_comparison_draws_both_rules_and_names_them(tmp_path, float32):
     assert "a_rules.csv" in names
 
 
+@pytest.mark.slow
 def test_the_error_of_a_difference_is_that_of_leaving_one_replicate_out(tmp_path, float32):
     """Of both tissues the same one. To first order: rare patterns count for less."""
     app = Comparison(n_cells=4)
@@ -764,6 +778,7 @@ def _until(condition, seconds=60.0):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_run_trains_is_drawn_measured_and_kept(studio):
     pictures = studio.n_drawn
     studio.start()
@@ -777,6 +792,7 @@ def test_a_run_trains_is_drawn_measured_and_kept(studio):
     assert f"{studio.last['fresh_utility']:.3f}" in studio.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["evolution", "pathwise", "finite-differences", "combination"])
 def test_every_method_trains(studio, method):
     studio.method.value = method
@@ -789,6 +805,7 @@ def test_every_method_trains(studio, method):
     assert studio.learning_rate.description == ("mutation strength" if method == "evolution" else "learning rate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SESSION_METHODS)
 def test_from_a_poor_start_every_method_learns(studio, method):
     """U begins low, that of the best of a first generation too, and rises."""
@@ -814,6 +831,7 @@ def test_another_method_brings_its_learning_rate_unless_a_run_is_under_way(studi
     assert studio.learning_rate.value == pytest.approx(0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["bumps", "perceptron"])
 def test_the_pathwise_gradient_explodes_or_vanishes_as_notebook_05_says(network, float32):
     """Which start explodes differs from one processor to the next: with bumps one of four does, by orders of magnitude;
@@ -830,6 +848,7 @@ def test_the_pathwise_gradient_explodes_or_vanishes_as_notebook_05_says(network,
         assert np.median(norms) < 1e-2
 
 
+@pytest.mark.slow
 def test_drawing_takes_a_tenth_of_a_core(studio, monkeypatch):
     """A slow picture is drawn more rarely."""
     work, drawn = [], []
@@ -860,6 +879,7 @@ def test_the_same_seed_gives_the_same_run(studio):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_learning_rate_and_noise_take_effect_while_it_trains_and_compile_nothing(studio, compiled):
     _make_endless(studio)
     studio.start()
@@ -897,6 +917,7 @@ def test_before_the_first_run_a_random_rule_is_shown(studio):
     assert studio.figure.axes[3].images[0].get_array().shape == (40, 4)
 
 
+@pytest.mark.slow
 def test_the_panel_below_shows_what_the_method_has(studio):
     panel = studio.figure.axes[2]
     for method, title, scale in (("score", "Gradient norm", "log"), ("evolution", "Mean of the population", "linear")):
@@ -909,6 +930,7 @@ def test_the_panel_below_shows_what_the_method_has(studio):
     np.testing.assert_allclose(mean.get_ydata(), studio.runs[-1].history["mean_objective"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_pause_holds_and_start_goes_on(studio):
     _make_endless(studio)
     studio.start()
@@ -1043,6 +1065,7 @@ def test_a_run_is_saved_and_its_data_too(studio, tmp_path, monkeypatch):
     assert history["epoch"][-1] == 40 and history["utility"][-1] == pytest.approx(studio.last["utility"])
 
 
+@pytest.mark.slow
 def test_fates_are_those_of_the_threshold_of_the_model(float32, tmp_path):
     """Below a threshold of 0 there is no state: all fates are 1, in the training, the picture and the measurement."""
     studio = TrainingStudio(dataclasses.replace(SMALL, threshold=0.0), n_replicates=50, n_epochs=10, n_candidates=1)
@@ -1074,6 +1097,7 @@ def test_two_studios_train_side_by_side(float32):
     np.testing.assert_array_equal(*(app.runs[0].history["utility"] for app in apps))
 
 
+@pytest.mark.slow
 def test_two_hundred_random_actions_leave_a_live_app(studio):
     """Any order of clicks and moves, some in the middle of a chunk: no error, no hang, and it trains on."""
     monkey = random.Random(0)
