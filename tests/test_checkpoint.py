@@ -99,6 +99,7 @@ def test_it_goes_on_bit_for_bit_after_interruptions_at_any_chunk(name, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
 
 
+@pytest.mark.slow
 def test_what_a_second_try_has_not_come_to_is_kept(tmp_path, uninterrupted):
     """A restart that was trained far, and a second interruption before it is its turn again."""
     file = tmp_path / "run.npz"
@@ -287,6 +288,7 @@ def test_another_training_that_writes_there_meanwhile_keeps_its_file(tmp_path):
     np.testing.assert_array_equal(lateral.load_run(path).history["utility"], other[0].history["utility"])
 
 
+@pytest.mark.slow
 def test_two_writers_of_the_same_training_end_with_its_run(tmp_path, uninterrupted):
     path, calls = tmp_path / "run.npz", []
 
@@ -351,6 +353,7 @@ def test_a_session_goes_on_with_its_learning_rate_and_noise(method, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, second.params, whole.params)
 
 
+@pytest.mark.slow
 def test_an_interrupted_session_has_trained_each_epoch_once():
     """State, history and count are kept together: an interruption leaves all of them or none."""
     whole = lateral.TrainingSession("score", MODEL, key=KEY, n_candidates=2)

@@ -404,6 +404,7 @@ def test_a_result_is_written_for_who_reads_it(run_cli, tmp_path, monkeypatch):
     assert json.loads(run_cli("utility", path, "--json")[1]) == piped
 
 
+@pytest.mark.slow
 def test_quiet_leaves_errors_on_stderr_alone(run_cli, tmp_path):
     train = ["train", "evolution", "--n-generations", 2, *SMALL, "--quiet", "--out"]
     for _ in ("trained", "finished before"):

@@ -105,6 +105,7 @@ def test_the_example_of_a_geometry(after):
         Star(1)
 
 
+@pytest.mark.slow
 def test_the_example_of_an_objective(after):
     names = after["objective"]
     assert jax.tree.map(jnp.shape, names.gradient) == jax.tree.map(jnp.shape, names.params)
@@ -221,6 +222,7 @@ def test_it_is_evaluated(f, model, key):
     assert result.utility_refined == pytest.approx(result.utility, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_saved_run_asks_for_what_is_of_ones_own_and_is_the_same_with_it(run, toys, tmp_path):
     path = lateral.save_run(tmp_path / "run.npz", run)
     own = dict(network=toys.Polynomial(3), geometry=toys.Star(5), objective=toys.ShareOn())

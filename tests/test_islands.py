@@ -64,6 +64,7 @@ def test_a_rule_counts_after_a_share_of_the_duration(shares, steps):
     assert strategy.work(MODEL) == 3 * (steps[0] + 3 * steps[1]) * MODEL.cell_updates // MODEL.n_steps
 
 
+@pytest.mark.slow
 def test_one_divisor_is_the_strategy_as_it_was():
     strategy = EvolutionStrategy(population_size=5, n_parents=2)
     state = strategy.init(MODEL.network, jax.random.key(0))
@@ -81,6 +82,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(run):
     assert alone.settings == run.settings
 
 
+@pytest.mark.slow
 def test_a_run_tells_what_it_grew_from_and_what_it_cost(run):
     assert len(run.history["objective"]) == SIZES["n_settling"] + SIZES["n_generations"]
     assert len(run.settings["islands"]) == 3 and run.settings["islands"] == sorted(run.settings["islands"])[::-1]
@@ -92,6 +94,7 @@ def test_a_run_tells_what_it_grew_from_and_what_it_cost(run):
     assert run.settings["cell_updates"] == drawn + settled + gone_on
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_checkpoint_to_the_same_end(run, tmp_path):
     path, chunks = tmp_path / "run.npz", []
 
@@ -134,6 +137,7 @@ def test_what_is_nowhere_finite_ends_with_a_reason(nan_allowed):
         train_islands(broken, key=jax.random.key(3), **SIZES)
 
 
+@pytest.mark.slow
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("settings", "said"),
@@ -155,6 +159,7 @@ def test_refuses_with_the_reason(settings, said):
         train(**settings)
 
 
+@pytest.mark.slow
 def test_the_preset_asks_for_any_shape():
     model, settings = preset("evolution", "any-shape", n_islands=2)
     assert model.network == StepNetwork(odd=False, edge=0.015, highest=8.0) and model.objective == "tissue"

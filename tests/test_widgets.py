@@ -871,6 +871,7 @@ def test_drawing_takes_a_tenth_of_a_core(studio, monkeypatch):
     assert sum(work[1:3]) < 0.12 * (drawn[3] - drawn[1])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(studio):
     for _ in range(2):
         studio.start()

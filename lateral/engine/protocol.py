@@ -109,7 +109,7 @@ def evaluated(f: Callable, n_knots: int | None) -> Callable:
         return f
     table = tabulate(f, n_knots or N_KNOTS)
     if n_knots is not None:
-        return f if isinstance(f, Table) else table
+        return table
     # A function whose numbers JAX traces is what it was.
     return f if not is_plain(f) or is_traced(table.values) else EvaluatedRule(f, table.values)
 
