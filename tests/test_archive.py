@@ -164,6 +164,7 @@ def outcomes(example, damages) -> dict[str, set[str]]:
     return came_of
 
 
+@pytest.mark.slow
 def test_a_file_that_nothing_was_done_to_gives_the_same_rule(example):
     assert outcomes(example, [("nothing", example[0].read_bytes())]) == {"nothing": {damage.SAME}}
 

@@ -97,6 +97,7 @@ def assert_trees_equal(one, other):
 # --- loss and gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relaxation", ["raw", "kernel", "bernoulli", "pairwise"])
 def test_gradient_of_the_loss_matches_finite_difference(key, check_gradient, relaxation):
     """Along random directions through all parameters, in double precision."""
@@ -154,6 +155,7 @@ def test_the_loss_and_its_gradient_are_finite_when_a_fate_is_absent(precision, k
 # --- one step
 
 
+@pytest.mark.slow
 def test_a_train_step_is_adam_written_by_hand(key):
     """`train_step(params, opt_state, model, key) -> (params, opt_state, loss)`, Adam at 1e-3."""
     optimizer = optax.adam(1e-3)
@@ -188,6 +190,7 @@ def test_train_step_takes_a_chain_of_clipping_and_a_schedule(key):
     assert_trees_close(our_state, state)
 
 
+@pytest.mark.slow
 def test_train_step_over_several_parameter_sets_by_vmap(key):
     gains = jnp.array([-2.0, 0.5, 3.0])
     several = {"gain": gains, "shift": jnp.zeros(3)}
@@ -313,6 +316,7 @@ def test_checks_return_the_best_of_the_parameters_seen_and_patience_stops():
     np.testing.assert_allclose(run.settings["fresh_objective"], fresh, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_rule_that_exploits_the_time_step_is_warned_of():
     """Overshooting by two in each step, a cell is thrown from 0 to 1 and back."""
     steep = {"gain": jnp.asarray(60.0), "shift": jnp.asarray(0.0)}
@@ -321,6 +325,7 @@ def test_a_rule_that_exploits_the_time_step_is_warned_of():
         train(model, initial_params=steep, learning_rate=1e-6, n_epochs=1, check_every=1)
 
 
+@pytest.mark.slow
 def test_a_custom_optimizer_is_used_as_it_is(run):
     custom = train(optimizer=optax.adam(0.01), learning_rate=123.0)
     assert_trees_close(custom.params, run.params)

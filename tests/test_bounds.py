@@ -95,6 +95,7 @@ def test_the_bound_is_exact_where_cells_depend_on_the_one_before(name, n_cells):
     assert not bound.undersampled
 
 
+@pytest.mark.slow
 def test_over_many_ensembles_the_mean_bound_is_below_the_truth_and_counting_above():
     """Forty ensembles of 60 tissues; the standard error is the spread over them."""
     errors, spread = [], []
@@ -108,6 +109,7 @@ def test_over_many_ensembles_the_mean_bound_is_below_the_truth_and_counting_abov
     assert np.mean(spread) == pytest.approx(np.std(errors, axis=0)[0], rel=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::lateral.UndersampledWarning")
 def test_checkerboards_come_nearer_with_more_tissues_and_longer_contexts():
     known = checkerboards_with_flips(np.random.default_rng(4), 4000, 64)
@@ -118,6 +120,7 @@ def test_checkerboards_come_nearer_with_more_tissues_and_longer_contexts():
     assert (by_one.context[1:] == 1).all() and by_one.utility < many.utility - 0.1
 
 
+@pytest.mark.slow
 def test_patterns_that_no_context_tells_apart_are_told_by_their_repetition():
     known = ENSEMBLES["one of 1,000 patterns"](np.random.default_rng(5), 8000, 64)
     bound = bound_utility(known.fates)
@@ -139,6 +142,7 @@ def simulated():
         return np.asarray(lateral.apply_threshold(states))
 
 
+@pytest.mark.slow
 def test_the_bound_of_simulated_tissues_agrees_with_counting(simulated):
     counted, bound = estimate_utility(simulated), bound_utility(simulated)
     assert not counted.undersampled and not bound.undersampled

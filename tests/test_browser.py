@@ -171,6 +171,7 @@ def test_after_a_restart_and_when_reopened_a_hint_says_what_to_do(lab, server):
     lab.wait(lambda: lab.picture() != picture, 30.0, "the same picture")
 
 
+@pytest.mark.slow
 def test_a_tissue_is_played_and_scrubbed(lab, server):
     write_notebook(
         server[0] / "play.ipynb", "from lateral.widgets import DynamicsExplorer\nDynamicsExplorer(n_cells=30)"

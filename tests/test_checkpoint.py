@@ -226,6 +226,7 @@ def test_bad_settings_of_a_checkpoint_are_refused(tmp_path):
         TRAININGS["evolution"](callback=3)
 
 
+@pytest.mark.slow
 def test_a_callback_sees_each_chunk_and_may_end_the_training():
     seen = []
 
@@ -303,6 +304,7 @@ def test_two_writers_of_the_same_training_end_with_its_run(tmp_path, uninterrupt
         assert_same(of_one, uninterrupted("evolution"))
 
 
+@pytest.mark.slow
 def test_a_diverged_training_diverges_again_from_its_checkpoint(tmp_path, nan_allowed):
     model = lateral.Model(Cliff(), n_replicates=8, n_steps=10)
     for _ in range(2):

@@ -358,6 +358,7 @@ def test_a_mistake_ends_in_one_line_and_status_2(run_cli, tmp_path, name):
     assert sorted(tmp_path.iterdir()) == before, "nothing written"
 
 
+@pytest.mark.slow
 def test_a_diverged_training_saves_what_there_was_and_says_so(run_cli, tmp_path, monkeypatch, nan_allowed):
     def diverge(model, *, key, **settings):
         run = lateral.Run("backprop", model.network.init(key), model, {"loss": np.zeros(4)})
@@ -371,6 +372,7 @@ def test_a_diverged_training_saves_what_there_was_and_says_so(run_cli, tmp_path,
     assert len(lateral.load_run(out).history["loss"]) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["the command", "python -m"])
 def test_the_command_line_has_two_names(name):
     start = [Path(sys.executable).with_name("lateral")] if name == "the command" else [sys.executable, "-m", "lateral"]

@@ -28,6 +28,7 @@ def test_one_pattern_against_two_differs_by_what_it_should():
     assert found.low < found.difference < found.high and found.p_value == pytest.approx(1.0 / 401.0)
 
 
+@pytest.mark.slow
 def test_counted_utilities_are_those_of_the_estimate():
     """Whose correction is the jackknife's: it differs for patterns that are seen a few times."""
     known = alternating_with_walls(np.random.default_rng(1), 3000, 5, 0.2)

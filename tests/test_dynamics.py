@@ -169,6 +169,7 @@ def test_the_last_time_of_a_trajectory_is_the_final_state_and_every_skips(key, n
         np.testing.assert_allclose(path, noisy[:, ::every], atol=ATOL)
 
 
+@pytest.mark.slow
 def test_refinement_keeps_the_brownian_path(key):
     """Without drift and clipping the final state is the sum of the noise: the same, however fine the steps."""
     tissue = TISSUE | dict(noise_strength=0.05, key=key)
@@ -248,6 +249,7 @@ def test_new_parameters_of_a_regulator_do_not_retrace(key):
     assert not np.allclose(one, other)
 
 
+@pytest.mark.slow
 def test_simulation_works_under_jit_and_vmap(key, noisy):
     @jax.jit
     def jitted(dt, noise_strength, key):

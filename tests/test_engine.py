@@ -87,6 +87,7 @@ def test_every_engine_gives_the_states_of_the_plain_loop_on_every_geometry(key, 
     compare_with_the_plain_loop(key, engine, name, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["row", "pinned unlike", "one way"])
 def test_every_engine_gives_the_states_of_the_plain_loop_in_single_precision_too(key, float32, engine, name):
     compare_with_the_plain_loop(key, engine, name, atol=3e-5)
@@ -117,6 +118,7 @@ def test_a_table_of_many_knots_gives_the_states_of_exact_evaluation(key, rounds,
         np.testing.assert_allclose(path, expected, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["row", "pinned unlike", "one way"])
 def test_all_engines_refine_the_same_brownian_path(key, name):
     geometry = oracles.GEOMETRIES[name]
@@ -146,6 +148,7 @@ def test_513_knots_follow_a_random_network_within_the_bound(hidden_dims):
         assert error < 2e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_cells", "n_replicates"), [(1, 1), (1, 2), (2, 1), (2, 3), (10_000, 2), (10_000, 3)])
 def test_any_number_of_cells_and_replicates(float32, key, n_cells, n_replicates, engine):
     settings = dict(n_steps=5, dt=0.05, noise_strength=0.3, key=key)
@@ -163,6 +166,7 @@ def test_a_rule_that_is_not_a_number_gives_states_that_are_not(key, nan_allowed,
 # --- splits of the work
 
 
+@pytest.mark.slow
 def test_a_batch_holds_the_replicates_of_the_whole(key, engine):
     whole = run_multiple_replicates(TanhInhibition(), **TISSUE, key=key, engine=engine)
     for first, n in ((0, 4), (4, 5), (8, 1)):
@@ -305,6 +309,7 @@ def compare_gradients(key, engine, name, tolerance):
     assert relative_error(ours[1:], theirs[1:]) < tolerance
 
 
+@pytest.mark.slow
 def test_the_gradient_of_users_settings_is_that_of_the_plain_step(float32, key):
     """50 replicates, 1,000 steps, 513 knots of the target, single precision."""
     values, initial = tabulate(TanhInhibition()).values, initial_states(50, 7)
@@ -317,6 +322,7 @@ def test_the_gradient_of_users_settings_is_that_of_the_plain_step(float32, key):
     assert relative_error(ours, theirs) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_gradient_by_exact_evaluation_is_that_of_the_plain_step(key, precision):
     initial = initial_states(9, 7)
 
@@ -380,6 +386,7 @@ def test_the_gradient_of_a_trajectory_sees_the_times_in_between(key):
     assert relative_error(ours, theirs) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_knots", [None, 65])
 def test_clipping_has_the_derivative_of_jnp_clip_also_exactly_on_a_bound(n_knots):
     """Without noise: cells that are pushed beyond a bound, that stand on it, that reach it exactly, and within."""
@@ -476,6 +483,7 @@ def test_new_numbers_do_not_retrace_the_gradient(key, count_traces):
             gradient(*numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refine", [2, 4])
 def test_a_refined_step_is_compiled_to_two_draws(float32, refine):
     """Of the whole step and of each part of it. Two substeps that the compiler fused drew the noise of neighbours anew.

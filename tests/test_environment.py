@@ -63,6 +63,7 @@ def test_binder_installs_the_package_as_conda_users_do():
     assert script.read_text().splitlines()[-1] == "exec " + command.removeprefix("#").strip()
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_whole_package_and_its_command(tmp_path):
     backend = [sys.executable, "-c", f"import flit_core.buildapi as b; b.build_wheel({str(tmp_path)!r})"]
     subprocess.run(backend, cwd=ROOT, check=True, timeout=60)

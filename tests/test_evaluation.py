@@ -48,6 +48,7 @@ def test_the_tanh_target_scores_616_at_a_quarter_of_the_time_step(float32, key):
     assert result.n_replicates == 5000
 
 
+@pytest.mark.slow
 def test_entropies_and_information_add_up(small):
     assert small.utility == pytest.approx(small.s_pat - small.s_rep, abs=1e-12)
     assert small.utility == pytest.approx(small.positional_information + small.correlational_information, abs=1e-12)
@@ -102,6 +103,7 @@ def test_the_rule_is_evaluated_exactly_and_not_by_the_knots_of_training(small, k
     assert evaluate(TanhInhibition(), dataclasses.replace(SMALL, n_knots=2), key=key, n_replicates=1000) == small
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::lateral.UndersampledWarning", "ignore::lateral.TimeStepWarning")
 def test_a_rule_trained_by_enumeration_is_evaluated_on_any_number_of_cells(key):
     """13 cells are too many for the 2^N patterns of training, but not for counting: all on, U = 0."""
@@ -123,6 +125,7 @@ def test_a_rule_that_exploits_the_time_step_is_warned_of(key):
     assert abs(result.utility - result.utility_refined) > 0.02
 
 
+@pytest.mark.slow
 def test_a_single_replicate_is_undersampled_and_has_an_infinite_error(key, nan_allowed):
     with pytest.warns(UndersampledWarning, match="1 distinct patterns in 1 replicates: U is only an upper bound"):
         result = evaluate(TanhInhibition(), SMALL, key=key, n_replicates=1)

@@ -71,6 +71,7 @@ def plain_utility(fates):
 # --- ask and tell
 
 
+@pytest.mark.slow
 def test_a_user_who_asks_and_tells_finds_a_known_optimum(float32):
     """-|x - x*|² of four parameters. With 15 mutants of strength 0.05 in 150 generations the parents settle within a
     mutation strength of the optimum, from about 1 away."""
@@ -99,12 +100,14 @@ def test_a_user_who_asks_and_tells_finds_a_known_optimum(float32):
     assert int(state.generation) == 150
 
 
+@pytest.mark.slow
 def test_the_first_question_is_about_the_random_networks_themselves(key):
     state = init(SMALL, VECTOR, key)
     assert trees_equal(ask(SMALL, state, jax.random.key(1)), state.population)
     assert len(np.unique(np.asarray(state.population["b"]))) == 8
 
 
+@pytest.mark.slow
 def test_elites_stay_as_they_are_and_only_they_are_mutated(key):
     """Parents 1000 apart: every child must lie within a few mutation strengths of one of the best three."""
     strategy = EvolutionStrategy(population_size=4000, n_parents=3, mutation_strength=0.5)
@@ -144,6 +147,7 @@ def test_with_recombination_all_are_mutants_of_the_weighted_mean_of_the_best(key
     assert abs(mutations.mean()) < 4.0 * 0.32 / np.sqrt(mutations.size)
 
 
+@pytest.mark.slow
 def test_recombination_comes_closer_to_the_optimum_where_scores_are_noisy(float32):
     """-|x|² of ten parameters with an error of 1: mutants are nearly alike, and which of them seems best is luck."""
 
@@ -222,6 +226,7 @@ class ApplyOnly:
         return params["gain"] * (0.5 - x) + params["shift"]
 
 
+@pytest.mark.slow
 def test_the_fitness_of_a_population_is_that_of_its_members(key):
     """Simulated one by one and scored by counting."""
     network = ApplyOnly()

@@ -267,6 +267,7 @@ def test_a_run_by_an_algorithm_of_ones_own_is_saved(after):
 # --- an engine of one's own
 
 
+@pytest.mark.slow
 def test_a_run_with_an_engine_of_ones_own_is_saved(toys, tmp_path, key):
     model = lateral.Model(numerics=lateral.Numerics(engine=toys.engine))
     run = lateral.Run("mine", model.network.init(key), model)

@@ -87,6 +87,7 @@ def distance_in_errors(ours, theirs):
     return np.abs(ours[0] - theirs[0]) / np.hypot(ours[1], theirs[1])
 
 
+@pytest.mark.slow
 def test_the_score_with_decay_1_is_the_derivative_of_the_utility(brute_force):
     model, *theirs = brute_force
     ours = estimate(Score(n_chunks=10, decay=1.0), model)
@@ -163,6 +164,7 @@ def test_the_influence_is_the_derivative_by_the_weight_of_a_replicate(objective)
         assert float(influence[r] - influence.mean()) == pytest.approx(slope, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_groups_are_those_of_equal_patterns():
     fates = np.random.default_rng(1).integers(0, 2, (50, 40)).astype(float)
     fates[::3] = fates[0]
@@ -291,6 +293,7 @@ def test_the_tissue_objective_gives_nothing_for_a_consensus():
         assert float(relaxed_value(objective, fates, model.readout)) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_pathwise_is_the_gradient_of_the_loss(key):
     model = dataclasses.replace(SMALL, n_replicates=30, relaxation="bernoulli", objective="tissue")
     gradient, scores = estimated(Pathwise(), model, key)
@@ -298,6 +301,7 @@ def test_pathwise_is_the_gradient_of_the_loss(key):
     np.testing.assert_allclose(flat(gradient), flat(jax.jit(jax.grad(compute_loss))(LINE, model, key)), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["ring", "pinned"])
 @pytest.mark.parametrize("n_replicates", [64, 65])
 def test_the_score_runs_on_any_boundary_and_any_number_of_replicates(key, boundary, n_replicates):

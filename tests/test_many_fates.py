@@ -117,6 +117,7 @@ def test_entropies_of_any_number_of_fates_match_counting(n_fates, n_cells):
     assert float(alternation(fates, n_fates=n_fates)) == pytest.approx(unlike, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_bias_and_error_match_a_leave_one_out_loop():
     fates = np.random.default_rng(3).integers(0, 3, (150, 2))
     whole = plain_entropies(fates)
@@ -131,6 +132,7 @@ def test_bias_and_error_match_a_leave_one_out_loop():
 # --- two fates are what they were
 
 
+@pytest.mark.slow
 def test_two_fates_told_as_two_of_three_score_the_same(precision):
     fates = np.random.default_rng(4).integers(0, 2, (200, 6))
     two, three = estimate_utility(fates), estimate_utility(fates, n_fates=3)
@@ -179,6 +181,7 @@ def test_a_model_of_four_fates_is_scored_evolved_and_evaluated(key):
     assert 1.0 < result.s_pat <= 2.0
 
 
+@pytest.mark.slow
 def test_the_influence_of_a_replicate_is_the_change_by_its_weight():
     fates = np.random.default_rng(5).integers(0, 3, (12, 2))
 
@@ -272,6 +275,7 @@ def test_relaxed_entropies_match_sums_over_patterns_and_replicates():
     assert pairwise < exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relaxation", ["straight_through", *RELAXED])
 @pytest.mark.parametrize("objective", ["ensemble", "tissue"])
 def test_the_relaxed_objective_of_many_fates(relaxation, objective, check_gradient):

@@ -104,6 +104,7 @@ def test_final_states_are_those_of_the_settings(key):
     np.testing.assert_allclose(fewer, expected[:4], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_knots_tabulate_the_rule(key):
     """9 knots of a steep tanh: another rule, the one of the table; 4,097 knots: the same within the table's error."""
     f = TanhInhibition(slope=20.0)

@@ -175,6 +175,7 @@ def test_a_regulatory_function_takes_numbers_numpy_and_jax_of_any_shape(key, x):
     np.testing.assert_array_equal(f(jnp.asarray(x, float)), rate)
 
 
+@pytest.mark.slow
 def test_a_regulatory_function_in_single_precision(float32, key):
     network = MLP(max_rate=5.0)
     f = RegulatoryFunction(network, init(network, key))
@@ -270,6 +271,7 @@ def test_a_smoothed_network_is_less_steep_and_a_smooth_rule_survives_the_way_bac
 # --- steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [True, False])
 def test_a_step_rule_is_constant_between_its_cuts(odd):
     """Cuts in any order, levels bounded, edges too narrow to be seen; an odd rule has a mirror image beyond 1/2."""
@@ -366,6 +368,7 @@ def test_a_fit_is_that_of_least_squares(key, odd):
     np.testing.assert_allclose(bumps @ fitted, bumps @ best, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_fit_within_a_bound_takes_rates_beyond_it_as_nearly_at_it():
     """Steps of 8 under a bound of 5, by bumps that are narrow enough to follow them."""
     network, rule = RBFNetwork(), StepNetwork(n_cuts=1, edge=0.02, max_rate=None)
@@ -375,6 +378,7 @@ def test_a_fit_within_a_bound_takes_rates_beyond_it_as_nearly_at_it():
     np.testing.assert_allclose(fitted[away], 5.0 * np.clip(np.asarray(f(X)) / 5.0, -0.98, 0.98)[away], atol=0.35)
 
 
+@pytest.mark.slow
 def test_a_perceptron_comes_close_to_a_dead_band(key):
     network, x = MLP(max_rate=5.0), np.linspace(0.0, 1.0, 513)
     error = network.apply(fit_network(network, DeadBand(0.12), key=key), x) - DeadBand(0.12)(x)
@@ -382,6 +386,7 @@ def test_a_perceptron_comes_close_to_a_dead_band(key):
     assert np.abs(error[away_from_the_jumps]).max() < 0.25
 
 
+@pytest.mark.slow
 def test_the_tanh_target_as_a_network_is_the_same_rule():
     for target in (TanhInhibition(), TanhInhibition(slope=7.0, amplitude=2.0, centre=0.4)):
         x = np.linspace(0.0, 1.0, 101)

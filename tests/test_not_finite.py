@@ -77,6 +77,7 @@ class Surprise(NamedTuple):
         return -ensemble.s_rep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["ensemble", "tissue", Surprise()])
 def test_states_that_are_not_finite_are_no_fates(objective, key):
     """They would count as off, and hold an objective that is a number."""

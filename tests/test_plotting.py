@@ -133,6 +133,7 @@ def test_training_curves_of_both_methods(run, key):
     assert len(figure.axes) == 1 and figure.axes[0].get_xlabel() == "generation"
 
 
+@pytest.mark.slow
 def test_evaluations_stand_side_by_side_with_utility_and_alternation(key):
     result = lateral.evaluate(lateral.TanhInhibition(), key=key, n_replicates=100, n_steps=100)
     figure = plotting.plot_evaluations({"tanh": result}, "title")
@@ -154,6 +155,7 @@ def test_rejects_fates_that_are_none():
         plotting.plot_view(np.zeros(3), 4, lateral.TanhInhibition())
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_neither_matplotlib_nor_ipywidgets():
     code = "import sys, lateral; print([m for m in ('matplotlib', 'ipywidgets', 'IPython') if m in sys.modules])"
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

@@ -33,6 +33,7 @@ def test_the_guide_is_the_document_to_the_letter(method):
     assert settings == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "name", "network"),
     [

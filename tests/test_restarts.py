@@ -149,6 +149,7 @@ def test_a_warm_start_is_one_restart_without_candidates():
     assert len(run.settings["restarts"]) == 1
 
 
+@pytest.mark.slow
 def test_exploration_sees_the_smoothed_network_and_the_result_says_which_it_is(monkeypatch):
     """Fewer and wider bumps; a result that nothing improved on is the smooth rule that was explored."""
     train_one, widths = restarts.descend, []

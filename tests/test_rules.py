@@ -72,6 +72,7 @@ NUMPY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NUMPY)
 def test_a_rule_of_numpy_is_the_same_as_one_of_jax(name, precision):
     f, same = NUMPY[name]
@@ -106,6 +107,7 @@ NO_RULES = {
 EVERYWHERE = ("softmax", "math", "NaN on a part")
 
 
+@pytest.mark.slow
 @pytest.mark.bad_input
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize(
@@ -166,6 +168,7 @@ def test_a_new_rule_does_not_compile_the_simulation_again():
     assert run_engine._cache_size() == compiled
 
 
+@pytest.mark.slow
 def test_a_plain_function_may_hold_what_is_traced():
     def total(slope, key):
         return run_multiple_replicates(lambda x: slope * (0.5 - x), **TISSUE | {"key": key}).sum()
@@ -204,6 +207,7 @@ class OfNumPy:
         return params * np.tanh(x)
 
 
+@pytest.mark.slow
 def test_pytrees_are_held_to_the_same(float32, nan_allowed):
     params = jax.tree.map(lambda leaf: leaf * jnp.nan, MLP().init(jax.random.key(0)))
     cases = {

@@ -60,6 +60,7 @@ def assert_same_tree(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_survives_the_round_trip(tmp_path, run):
     path = save_run(tmp_path / "run.npz", run)
     loaded = load_run(path)
@@ -74,6 +75,7 @@ def test_a_run_survives_the_round_trip(tmp_path, run):
     assert loaded.versions["jax"] == jax.__version__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [RBFNetwork(9, odd=False, max_rate=None), StepNetwork(3, edge=0.1, odd=False)])
 def test_where_a_run_started_survives_too_and_files_without_it_still_load(tmp_path, run, network):
     begun = dataclasses.replace(

@@ -26,6 +26,7 @@ def states_of(geometry, **settings):
     return np.asarray(run_multiple_replicates(TanhInhibition(), geometry=geometry, **settings))
 
 
+@pytest.mark.slow
 def test_a_sheet_is_the_graph_of_the_same_edges_bit_for_bit(sheet, float32):
     graph = Graph([oracles.touching(sheet, cell) for cell in range(sheet.n_cells)])
     np.testing.assert_array_equal(states_of(sheet), states_of(graph))

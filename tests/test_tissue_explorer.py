@@ -77,6 +77,7 @@ def test_the_bound_is_below_what_is_known_and_near(name):
     assert truth - 0.03 < utility < truth + 3 * error + 1e-3
 
 
+@pytest.mark.slow
 def test_the_bound_agrees_with_the_slow_one_of_the_package(key):
     geometry = lateral.Sheet(8, 8, "hexagonal")
     states = lateral.run_multiple_replicates(
@@ -138,6 +139,7 @@ def test_every_kind_shows_its_cells_and_saves_them(kind, tmp_path):
     assert shares[-1, 2] == pytest.approx(fates[:, 1:].mean()) == app.last["share_on"]
 
 
+@pytest.mark.slow
 def test_a_longer_duration_goes_on_from_the_same_states(tmp_path):
     app = TissueExplorer(rows=3, columns=3, duration=2)
     short = np.genfromtxt(app.export(tmp_path / "a.csv")[0], delimiter=",")

@@ -107,6 +107,7 @@ def test_patterns_of_64_cells_that_differ_in_one_cell_are_told_apart(cell):
 DTYPES = ["bool", "int8", "int32", "uint8", "float16", "bfloat16", "float32", "float64"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_gives_the_same_utilities(dtype):
     fates = random_ensemble(7)
@@ -288,6 +289,7 @@ def test_one_replicate_has_an_infinite_standard_error(nan_allowed):
 # --- undersampling
 
 
+@pytest.mark.slow
 def test_independent_cells_are_flagged_as_undersampled():
     """Every one of 20,000 patterns of 64 cells is new: S_rep = log2(20,000) / 64, and U reads 0.78 instead of 0."""
     fates = np.random.default_rng(0).integers(0, 2, size=(20_000, 64)).astype(np.int8)
@@ -410,6 +412,7 @@ bernoulli_and_gradient = jax.jit(jax.value_and_grad(lambda x: compute_bernoulli_
 pairwise_and_gradient = jax.jit(jax.value_and_grad(lambda x: compute_pairwise_utility(x)[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EXTREMES)
 def test_soft_utilities_have_finite_gradients_everywhere(precision, case):
     patterns = np.asarray(EXTREMES[case], precision)

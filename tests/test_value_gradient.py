@@ -90,6 +90,7 @@ GEOMETRIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_cells_that_are_alike_may_change_places(key, name):
     """A symmetry of the geometry leaves all features as they are; another order of cells does not."""
@@ -131,6 +132,7 @@ def test_training_climbs_from_a_rule_that_does_nothing(float32):
     assert run.method == "value-gradient"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

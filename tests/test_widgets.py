@@ -150,6 +150,7 @@ def test_the_stored_output_holds_a_picture_and_a_stable_text():
     assert data["image/png"] == app.figure._repr_png_() and data["text/plain"] == "Explorer(slope)"
 
 
+@pytest.mark.slow
 def test_a_slider_of_a_number_never_compiles_again(key, float32):
     def draw(noise_strength):
         states = lateral.run_trajectories(
@@ -293,6 +294,7 @@ def test_an_explorer_shows_something_at_once(explorer):
     assert re.search("U [=≥] ", explorer.text) and all(np.isfinite(value) for value in explorer.last.values())
 
 
+@pytest.mark.slow
 def test_each_control_is_an_attribute_with_a_label(explorer):
     for name, control in explorer.controls.items():
         assert getattr(explorer, name) is control and control.description
@@ -349,6 +351,7 @@ def test_a_picture_on_axes_from_before_is_that_of_a_whole_drawing(explorer, monk
     assert ticks_of_next("seed", 3) == 0
 
 
+@pytest.mark.slow
 def test_new_seed_is_the_next_one_and_another_picture(explorer):
     picture = _shown(explorer)
     explorer.new_seed.click()
@@ -373,6 +376,7 @@ def test_the_data_of_a_picture_is_saved_as_one_table_each(explorer, tmp_path):
         assert len(rows) > 2 and {len(row) for row in rows} == {len(rows[0])}
 
 
+@pytest.mark.slow
 def test_the_saved_states_are_those_of_the_picture(tmp_path, float32):
     app = DynamicsExplorer(n_cells=5, duration=4.0)
     states, fates = (np.genfromtxt(path, delimiter=",", names=True) for path in app.export(tmp_path / "a.csv"))
@@ -464,6 +468,7 @@ def test_on_a_dark_page_the_picture_is_dark_and_its_text_bright(app, float32):
     np.testing.assert_array_equal(_pixels(app), light)
 
 
+@pytest.mark.slow
 def test_colours_that_stand_for_data_stay_on_a_dark_page(float32):
     app = DynamicsExplorer()
     light = {tuple(colour) for colour in _pixels(app).reshape(-1, 3)}
@@ -510,6 +515,7 @@ def test_nothing_is_cut_off_or_overprinted_with_thirty_cells(app, narrow, float3
 # --- what the explorers show
 
 
+@pytest.mark.slow
 def test_the_tissue_explorer_shows_what_the_package_computes(float32):
     app = DynamicsExplorer(noise_strength=0.2, duration=20.0, steepness=7.0, strength=2.0, seed=4)
     states = lateral.run_multiple_replicates(
@@ -520,6 +526,7 @@ def test_the_tissue_explorer_shows_what_the_package_computes(float32):
     assert app.last["utility"] == pytest.approx(float(expected), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_coins_of_a_long_row_are_not_called_a_pattern(float32):
     app = DynamicsExplorer(n_cells=30, strength=0.0, noise_strength=1.0)
     assert app.last["utility"] > 0.5 and "too few tissues" in app.text
@@ -555,6 +562,7 @@ def test_weights_that_are_all_zero_say_so_and_the_app_lives_on(float32):
     assert app.error is None and app.last["exact_utility"] < 0.2
 
 
+@pytest.mark.slow
 def test_a_bent_rule_is_the_drawn_one_and_stays_odd(tmp_path, float32):
     app = RuleExplorer()
     assert [point.value for point in app.points][::5] == pytest.approx([1.0, 0.0, -1.0], abs=0.05)
@@ -566,6 +574,7 @@ def test_a_bent_rule_is_the_drawn_one_and_stays_odd(tmp_path, float32):
     np.testing.assert_allclose(rule["rate"][::40], [point.value for point in app.points], atol=0.05)
 
 
+@pytest.mark.slow
 def test_what_the_pencil_draws_is_the_rule(tmp_path, float32):
     app = RuleExplorer()
     app.keep_odd.value = False
@@ -649,6 +658,7 @@ def test_the_clock_shows_the_cells_at_its_time_and_draws_nothing(n_cells, tmp_pa
     assert states[row, 0] == pytest.approx(2.0) and app.n_drawn == drawn and _shown(app) == picture
 
 
+@pytest.mark.slow
 def test_the_clock_keeps_its_time_unless_it_stands_at_the_end(float32):
     app = DynamicsExplorer(duration=6.0)
     app.duration.value = 8.0
@@ -662,6 +672,7 @@ def test_the_clock_keeps_its_time_unless_it_stands_at_the_end(float32):
     assert app.time.value == pytest.approx(2.0)
 
 
+@pytest.mark.slow
 def test_the_cursor_moves_over_the_space_time_plot(float32):
     app = DynamicsExplorer()
     for narrow in (False, True):
@@ -975,6 +986,7 @@ def test_stop_before_the_first_chunk_leaves_no_run(studio, monkeypatch):
     assert studio.state == "finished" and len(studio.runs) == 1
 
 
+@pytest.mark.slow
 def test_a_run_stopped_for_the_next_one_is_kept_too(studio):
     _make_endless(studio)
     studio.start()
@@ -996,6 +1008,7 @@ def test_reset_forgets_even_what_is_still_running(studio):
     assert studio.runs == [] and studio.state == "ready" and "epoch" not in studio.last
 
 
+@pytest.mark.slow
 def test_reset_forgets_a_run_that_was_stopped_before_too(studio):
     _make_endless(studio)
     studio.start()
@@ -1010,6 +1023,7 @@ def test_reset_forgets_a_run_that_was_stopped_before_too(studio):
     assert "A random rule" in studio.figure.axes[3].get_title() and "epoch" not in studio.last
 
 
+@pytest.mark.slow
 def test_a_new_run_does_not_show_the_numbers_of_the_last(studio):
     studio.start()
     studio.join(120)
@@ -1089,6 +1103,7 @@ def test_the_picture_put_together_from_pixels_is_that_of_a_whole_drawing(studio)
     assert fast.shape == whole.shape and (np.abs(fast - whole) > 60).mean() < 0.002
 
 
+@pytest.mark.slow
 def test_two_studios_train_side_by_side(float32):
     apps = [TrainingStudio(SMALL, n_replicates=50, n_epochs=30, n_candidates=4, seed=seed) for seed in (1, 1)]
     for app in apps:
@@ -1129,6 +1144,7 @@ def test_two_hundred_random_actions_leave_a_live_app(studio):
     assert studio.error is None and studio.state == "finished" and len(studio.runs) == 1
 
 
+@pytest.mark.slow
 def test_a_picture_may_be_a_figure_a_pair_or_a_picture():
     figure, text = _line(1.0)
     for made in (figure, (figure, text), Picture(figure, text, {"slope": 1.0}, {})):
