@@ -121,7 +121,7 @@ def test_what_is_no_rule_is_refused_everywhere(name, use, float32, nan_allowed):
     assert len(str(caught.value)) < 330 and "\n" not in str(caught.value)
 
 
-def test_what_is_not_finite_in_single_precision_is_refused_there(float32):
+def test_what_is_not_finite_in_single_precision_is_refused_there(float32, nan_allowed):
     with pytest.raises(ValueError, match="got inf at 0"):
         run_multiple_replicates(lambda s: np.full(np.shape(s), 1e39), **TISSUE)
 
