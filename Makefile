@@ -24,7 +24,7 @@ lab test test-slow notebooks: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS 
 help:
 	@echo "make lab        open JupyterLab on the first notebook (options: ARGS=\"--no-browser --port 8899\")"
 	@echo "make test       ruff, unit tests, every notebook run again and compared, and an app in a browser (WORKERS=2)"
-	@echo "make test-slow  the tests that make test leaves out, since each takes seconds: half an hour"
+	@echo "make test-slow  the tests that make test leaves out, since each takes a second or more"
 	@echo "make notebooks  execute all notebooks in place and clean their metadata"
 	@echo "make book       make the book of notebooks, guide and reference in build/book"
 	@echo "make bench      measure the speed beside plain JAX, diffrax, Numba and NumPy, and write the tables of docs/measured.md"
