@@ -1,4 +1,4 @@
-# Two commands: `make lab` to read and run the notebooks, `make test` to check everything.
+# Two commands: `make lab` to read and run the notebooks, `make test` to check that they do what they say.
 # Both first build .venv in the checkout (tools/setup.sh), which takes no time once it is there.
 
 FIRST = notebooks/01Dynamics.ipynb

@@ -28,7 +28,7 @@ from lateral import (
     tabulate,
     threads,
 )
-from lateral.engine import ENGINES, protocol, simulation
+from lateral.engine import ENGINES, simulation
 from lateral.engine.noise import standard_normal
 from lateral.model import final_states, scores_of
 from lateral.tissue import Tissue, euler_maruyama_step
@@ -506,17 +506,3 @@ def test_a_consensus_is_told_from_a_pattern_by_the_engine_too(float32, key):
     for amplitude, expected in ((-3.0, 0.0), (3.0, 0.85)):
         scores = scores_of(final_states(TanhInhibition(5.0, amplitude), model, key), model)
         assert scores["alternation"] == pytest.approx(expected, abs=0.12)
-
-
-def test_a_table_is_simulated_without_asking_the_device_first(nan_allowed, key, monkeypatch):
-    """It may be simulating another tissue, and an app that compares two would wait for the first."""
-    asked = []
-    monkeypatch.setattr(protocol, "tabulate", lambda f, n_knots: asked.append(f) or tabulate(f, n_knots))
-    tissue = dict(n_cells=3, n_replicates=2, n_steps=1, dt=0.1, noise_strength=0.1, key=key)
-    run_multiple_replicates(Table(rough_table()), **tissue)
-    assert asked == []
-    with pytest.raises(ValueError, match="must be finite"):
-        run_multiple_replicates(Table(np.array([np.inf, 0.0])), **tissue)
-    with pytest.raises(ValueError, match="at least 2 values"):
-        run_multiple_replicates(Table(np.array([1.0])), **tissue)
-    assert len(asked) == 2

@@ -27,6 +27,8 @@ from lateral.objective import relaxed_value
 from lateral.patterns import each_its_own, pattern_classes
 from lateral.training.score import fates_are_alike
 
+pytestmark = pytest.mark.slow
+
 
 class Line:
     """f = gain (1/2 - s̄) + shift, two numbers."""
@@ -87,7 +89,6 @@ def distance_in_errors(ours, theirs):
     return np.abs(ours[0] - theirs[0]) / np.hypot(ours[1], theirs[1])
 
 
-@pytest.mark.slow
 def test_the_score_with_decay_1_is_the_derivative_of_the_utility(brute_force):
     model, *theirs = brute_force
     ours = estimate(Score(n_chunks=10, decay=1.0), model)
@@ -95,7 +96,6 @@ def test_the_score_with_decay_1_is_the_derivative_of_the_utility(brute_force):
     assert (distance_in_errors(ours, theirs) < 3.0).all()
 
 
-@pytest.mark.slow
 def test_wrong_scores_are_told_from_the_derivative(brute_force):
     """A critic that discounts too much, and a weight without sqrt(dt)."""
     model, *theirs = brute_force
@@ -105,7 +105,6 @@ def test_wrong_scores_are_told_from_the_derivative(brute_force):
     assert distance_in_errors(unscaled, theirs).max() > 3.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_windows", [2, 20])
 def test_the_value_gradient_is_the_derivative_of_the_utility(brute_force, n_windows):
     """But for its critic, which knows tissues of two cells well; one that is half blind does not pass."""
@@ -116,14 +115,12 @@ def test_the_value_gradient_is_the_derivative_of_the_utility(brute_force, n_wind
     assert (np.abs(half_blind[0] - theirs[0]) > 0.05 * np.abs(theirs[0])).any()
 
 
-@pytest.mark.slow
 def test_finite_differences_along_random_directions_agree_too(brute_force):
     model, *theirs = brute_force
     ours = estimate(FiniteDifferences(n_directions=8, step=0.03), model)
     assert (distance_in_errors(ours, theirs) < 3.5).all()
 
 
-@pytest.mark.slow
 def test_the_critic_lowers_the_variance():
     """The same estimate with one stretch, whose critic knows the initial pattern only, is noisier."""
     model = dataclasses.replace(SMALL, n_replicates=2000, n_steps=40)
@@ -132,7 +129,6 @@ def test_the_critic_lowers_the_variance():
     assert seeing.shape == blind.shape
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["ensemble", "tissue"])
 def test_the_influence_is_the_derivative_by_the_weight_of_a_replicate(objective):
     """Written out for weighted replicates: the change of the objective when the share of one grows and of all others
@@ -164,7 +160,6 @@ def test_the_influence_is_the_derivative_by_the_weight_of_a_replicate(objective)
         assert float(influence[r] - influence.mean()) == pytest.approx(slope, abs=1e-7)
 
 
-@pytest.mark.slow
 def test_groups_are_those_of_equal_patterns():
     fates = np.random.default_rng(1).integers(0, 2, (50, 40)).astype(float)
     fates[::3] = fates[0]
@@ -180,7 +175,6 @@ def images_of(fates, boundary, odd, n_fates=2):
     return images + [n_fates - 1.0 - image for image in images] if odd else images
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_fates", [2, 3, 5])
 @pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize("boundary", ["free", "ring"])
@@ -194,7 +188,6 @@ def test_classes_hold_the_images_of_a_pattern_and_nothing_else(boundary, odd, n_
     np.testing.assert_allclose(classes.n_patterns, [len(np.unique(images[:, r], axis=0)) for r in range(60)])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_fates", [2, 3])
 @pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize("boundary", ["free", "ring"])
@@ -209,7 +202,6 @@ def test_the_influence_of_classes_is_that_of_all_images(objective, boundary, odd
     np.testing.assert_allclose(influence, influences[:40], atol=1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_cells", [1, 32, 33])
 def test_classes_of_any_number_of_cells(n_cells):
     """One cell has but two patterns, 32 fill the word, and more than that are left as they are."""
@@ -222,7 +214,6 @@ def test_classes_of_any_number_of_cells(n_cells):
         assert (classes.n_patterns == (1 if n_cells == 33 else len(images_of(fates, boundary, n_cells > 1)))).all()
 
 
-@pytest.mark.slow
 def test_fates_are_alike_under_a_rule_that_is_odd_about_a_half_only():
     odd = {"gain": np.float32(1.0), "shift": np.float32(0.0)}
     for params, changes, expected in (
@@ -250,7 +241,6 @@ class AnyOf(NamedTuple):
         return jnp.floor(states * 0.999 * self.n_fates)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "readout", [{}, {"thresholds": (0.4, 0.6)}, {"classifier": AnyOf(3)}], ids=["2 fates", "3 fates", "classifier"]
 )
@@ -276,7 +266,6 @@ def test_the_score_of_an_odd_rule_is_unbiased_too(readout):
     assert distance_in_errors(ours, theirs) < 3.0
 
 
-@pytest.mark.slow
 def test_the_tissue_objective_gives_nothing_for_a_consensus():
     """Half the tissues on, half off: U = 6/7 pooled, -1/7 inside; both alternating rows: H(3/7) less 1/7 inside."""
     consensus = jnp.repeat(jnp.array([[0.0], [1.0]]), 7, axis=1)
@@ -293,7 +282,6 @@ def test_the_tissue_objective_gives_nothing_for_a_consensus():
         assert float(relaxed_value(objective, fates, model.readout)) == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.slow
 def test_pathwise_is_the_gradient_of_the_loss(key):
     model = dataclasses.replace(SMALL, n_replicates=30, relaxation="bernoulli", objective="tissue")
     gradient, scores = estimated(Pathwise(), model, key)
@@ -301,7 +289,6 @@ def test_pathwise_is_the_gradient_of_the_loss(key):
     np.testing.assert_allclose(flat(gradient), flat(jax.jit(jax.grad(compute_loss))(LINE, model, key)), atol=1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["ring", "pinned"])
 @pytest.mark.parametrize("n_replicates", [64, 65])
 def test_the_score_runs_on_any_boundary_and_any_number_of_replicates(key, boundary, n_replicates):
@@ -313,7 +300,6 @@ def test_the_score_runs_on_any_boundary_and_any_number_of_replicates(key, bounda
     assert float(scores["loss"]) == pytest.approx(-float(expected), abs=1e-12)
 
 
-@pytest.mark.slow
 def test_training_by_the_score_climbs_from_a_rule_that_does_nothing(float32):
     """Cells diffuse on their own at first: no pattern, U near 0. Inhibition is found."""
     model = Model(network=Line(), n_replicates=500, n_steps=200, dt=0.05, objective="tissue", noise_strength=0.3)
@@ -336,7 +322,6 @@ def run_each(estimator, model, key, n_batches):
     return rows.mean(axis=0), [scores for _, scores in results], variance
 
 
-@pytest.mark.slow
 def test_the_combination_weighs_the_two_estimators_by_the_variance_of_the_other(key):
     settings = {"decay": 0.9, "n_chunks": 5}
     pathwise, _, of_pathwise = run_each(Pathwise(), MIXED, key, 5)
@@ -351,7 +336,6 @@ def test_the_combination_weighs_the_two_estimators_by_the_variance_of_the_other(
         assert float(scores[name]) == pytest.approx(np.mean([float(one[name]) for one in each]), abs=1e-9)
 
 
-@pytest.mark.slow
 def test_the_combination_trusts_the_estimator_that_varies_less(key):
     """With little noise the score, which divides by it, explodes. With nearly hard fates, and enough tissues that a few
     are undecided, the gradient through the simulation does. One seed in eight gave 0.14, the others less than 0.05."""
@@ -361,7 +345,6 @@ def test_the_combination_trusts_the_estimator_that_varies_less(key):
     assert float(share(dataclasses.replace(model, soft_width=1e-3))) < 0.25
 
 
-@pytest.mark.slow
 def test_a_pathwise_gradient_that_is_not_finite_has_no_weight(float32, nan_allowed, key):
     """A bandwidth whose square is 0 in single precision makes the kernel 0 / 0; the score does not use it. As a setting
     it is refused, but a number that is traced passes unseen."""
@@ -372,7 +355,6 @@ def test_a_pathwise_gradient_that_is_not_finite_has_no_weight(float32, nan_allow
     np.testing.assert_allclose(flat(gradient), run_each(Score(), model, key, 4)[0], rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_training_by_the_combination_records_the_share(float32):
     run = train_backprop(MIXED, key=jax.random.key(0), n_epochs=2, n_batches=2, gradient=Combination())
     assert run.history["pathwise_share"].shape == (2,)
@@ -381,7 +363,6 @@ def test_training_by_the_combination_records_the_share(float32):
     assert run.settings["gradient"] == settings
 
 
-@pytest.mark.slow
 def test_a_new_decay_does_not_recompile(float32, count_traces):
     counted = count_traces(Line().apply)
 
@@ -423,7 +404,6 @@ MISTAKES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.bad_input
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_refused(name, key):

@@ -13,7 +13,7 @@ from lateral.evolution import population_fitness
 from lateral.model import final_states, hard_objective
 from lateral.presets import preset
 
-pytestmark = pytest.mark.usefixtures("float32")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float32")]
 
 MODEL = Model(StepNetwork(2, odd=False), n_cells=4, n_replicates=32, n_steps=20, dt=0.1, objective="tissue")
 SIZES = {"n_candidates": 32, "n_islands": 3, "n_survivors": 2, "n_settling": 2, "n_generations": 3, "n_final": 64}
@@ -30,7 +30,6 @@ def run():
         return train()
 
 
-@pytest.mark.slow
 def test_a_rule_counts_by_its_worst_time_step():
     strategy = EvolutionStrategy(population_size=5, n_parents=2, dt_divisors=(1, 3))
     state = strategy.init(MODEL.network, jax.random.key(0))
@@ -46,7 +45,6 @@ def test_a_rule_counts_by_its_worst_time_step():
     assert strategy.work(MODEL) == 4 * 5 * MODEL.cell_updates
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("shares", "steps"), [((0.5,), (10, 10)), ((1.0, 0.25), (20, 5)), ((1.0, 0.001), (20, 1))])
 def test_a_rule_counts_after_a_share_of_the_duration(shares, steps):
     strategy = EvolutionStrategy(population_size=3, n_parents=2, dt_divisors=(1, 3), duration_shares=shares)
@@ -64,7 +62,6 @@ def test_a_rule_counts_after_a_share_of_the_duration(shares, steps):
     assert strategy.work(MODEL) == 3 * (steps[0] + 3 * steps[1]) * MODEL.cell_updates // MODEL.n_steps
 
 
-@pytest.mark.slow
 def test_one_divisor_is_the_strategy_as_it_was():
     strategy = EvolutionStrategy(population_size=5, n_parents=2)
     state = strategy.init(MODEL.network, jax.random.key(0))
@@ -74,7 +71,6 @@ def test_one_divisor_is_the_strategy_as_it_was():
     np.testing.assert_allclose(after.fitness, expected, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_threads(run):
     alone = train(n_threads=1)
     jax.tree.map(np.testing.assert_array_equal, alone.params, run.params)
@@ -82,7 +78,6 @@ def test_the_result_does_not_depend_on_the_number_of_threads(run):
     assert alone.settings == run.settings
 
 
-@pytest.mark.slow
 def test_a_run_tells_what_it_grew_from_and_what_it_cost(run):
     assert len(run.history["objective"]) == SIZES["n_settling"] + SIZES["n_generations"]
     assert len(run.settings["islands"]) == 3 and run.settings["islands"] == sorted(run.settings["islands"])[::-1]
@@ -94,7 +89,6 @@ def test_a_run_tells_what_it_grew_from_and_what_it_cost(run):
     assert run.settings["cell_updates"] == drawn + settled + gone_on
 
 
-@pytest.mark.slow
 def test_it_goes_on_from_a_checkpoint_to_the_same_end(run, tmp_path):
     path, chunks = tmp_path / "run.npz", []
 
@@ -110,7 +104,6 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_end(run, tmp_path):
     assert taken_up.settings == run.settings
 
 
-@pytest.mark.slow
 def test_a_warm_start_is_one_island():
     params = MODEL.network.init(jax.random.key(5))
     warm = train(initial_params=params, n_settling=1, n_generations=1)
@@ -128,7 +121,6 @@ class Nowhere(NamedTuple):
         return jnp.nan * (x + params[0])
 
 
-@pytest.mark.slow
 def test_what_is_nowhere_finite_ends_with_a_reason(nan_allowed):
     broken = MODEL.changed(network=Nowhere())
     with pytest.raises(TrainingDiverged, match="has a finite objective"):
@@ -137,7 +129,6 @@ def test_what_is_nowhere_finite_ends_with_a_reason(nan_allowed):
         train_islands(broken, key=jax.random.key(3), **SIZES)
 
 
-@pytest.mark.slow
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("settings", "said"),
@@ -159,7 +150,6 @@ def test_refuses_with_the_reason(settings, said):
         train(**settings)
 
 
-@pytest.mark.slow
 def test_the_preset_asks_for_any_shape():
     model, settings = preset("evolution", "any-shape", n_islands=2)
     assert model.network == StepNetwork(odd=False, edge=0.015, highest=8.0) and model.objective == "tissue"

@@ -24,6 +24,8 @@ from lateral import (
     train_backprop,
 )
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 TISSUE = dict(n_cells=3, n_replicates=6, n_steps=8, dt=0.05, key=KEY)
 MODEL = Model(n_cells=3, n_steps=8, dt=0.05, n_replicates=8)
@@ -51,7 +53,6 @@ def _pathwise():
     return {"model": model, "key": KEY} | settings
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_all_modes_at_once_find_nothing(name, precision):
     with (
@@ -64,7 +65,6 @@ def test_all_modes_at_once_find_nothing(name, precision):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
 
 
-@pytest.mark.slow
 def test_a_leaked_tracer_is_found_where_nothing_else_is_traced_again(count_traces):
     kept = []
     leaky, sound = jax.jit(lambda s: kept.append(s) or s), count_traces(lambda s: 2.0 * s)

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from lateral.checks import check_choice, is_traced
@@ -105,20 +103,13 @@ def evaluated(f: Callable, n_knots: int | None) -> Callable:
     Raises:
         ValueError: for an f that is no rule, see `lateral.rules`.
     """
-    if holds_traced(f) or (n_knots is not None and isinstance(f, Table) and _is_finite(f)):
+    if holds_traced(f):
         return f
     table = tabulate(f, n_knots or N_KNOTS)
     if n_knots is not None:
-        return table
+        return f if isinstance(f, Table) else table
     # A function whose numbers JAX traces is what it was.
     return f if not is_plain(f) or is_traced(table.values) else EvaluatedRule(f, table.values)
-
-
-def _is_finite(table: Table) -> bool:
-    """Found without the device, which may be simulating: to ask it would wait for that."""
-    with np.errstate(over="ignore"):  # what becomes infinite is told where all rules are judged
-        values = np.asarray(table.values, jnp.result_type(float))
-    return values.ndim == 1 and len(values) > 1 and bool(np.isfinite(values).all())
 
 
 def prepare_rule(f: Callable, n_knots: int | None) -> Callable:

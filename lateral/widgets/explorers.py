@@ -266,8 +266,7 @@ class Comparison(RowExplorer):
         axes[0].set_ylabel("cell (bright: s = 1)")
         axes[1].set_ylabel("")
         plotting.plot_regulatory_functions({name: self.rules[name] for name in sides.values()}, "The rules", ax=axes[2])
-        for name in axes[2].get_legend().get_texts():  # in the colours of the titles
-            name.set_fontsize(8)
+        axes[2].legend(fontsize=8)  # the names in the colours of the titles
         numbers = {f"{side}_{name}": value for side, e in estimates.items() for name, value in numbers_of(e).items()}
         # They share starts and noise: the scatter of the difference, replicate by replicate. To first order; where
         # patterns are seen only once or twice, leaving one replicate out gives some 7 % more.
@@ -278,8 +277,7 @@ class Comparison(RowExplorer):
         scores = {name: estimates[side] for side, name in sides.items()}
         plotting.plot_scores(scores, "", tissue["n_cells"], ax=axes[3])
         axes[3].set_title(f"ΔU = {difference}", fontsize=10)
-        if legend := axes[3].get_legend():  # none for a rule beside itself
-            legend.set_zorder(-1)
+        axes[3].legend(fontsize=8, loc="lower center").set_zorder(-1)
         lines = [f"{name}: {describe(estimates[side])}" for side, name in sides.items()]
         lines.append(f"{right} less {left}: {difference} bits per cell, on the same starts and noise")
         return Picture(figure, "<br>".join(lines), numbers, tables)
