@@ -102,7 +102,7 @@ GROUPS = {
         "no more noise in exploration": (*EXPLORE, {"exploration_noise": "constant"}),
         "no more noise afterwards": (*EXPLORE, {"training_noise": "constant"}),
     },
-    # The recipe as it is, in other tissues, and exploration where it reaches more.
+    # The recipe as it is, in other tissues, and exploration where its median is better.
     "tissues": {
         "N = 5": (*BEST, {"n_cells": 5}),
         "N = 9": (*BEST, {"n_cells": 9}),
