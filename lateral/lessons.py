@@ -70,6 +70,6 @@ def draw_waiting(width: float, noise_strength: float, seed: int = 6) -> Figure:
     plot_regulatory_functions(rules, f"A dead band of half width {width:.2f}", ax=left)
     shares = {"tissues without a wall": free_of_walls, "undecided cells": undecided}
     title = f"In the end {free_of_walls[-1]:.0%} of the tissues have no wall"
-    plot_curves(np.arange(path.shape[1]) * DT * EVERY, shares, title, "time", "share", ax=right)
+    plot_curves(np.arange(path.shape[1]) * DT * EVERY, shares, title, "time t (1 / rate)", "share", ax=right)
     right.set_ylim(-0.05, 1.05)
     return figure

@@ -109,7 +109,8 @@ def plot_fates(fates, title: str, *, n_shown: int = 40, n_fates: int = 2, ax=Non
     ax.imshow(fates, aspect="auto", interpolation="nearest", cmap=colours, vmin=0, vmax=n_fates - 1, extent=extent)
     ax.set(xlabel="cell", ylabel="replicate", title=title)
     ax.xaxis.set_major_locator(cell_ticks(fates.shape[1]))
-    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))  # half a tissue is none
+    # Half a tissue is none, and people count in tens.
+    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     for fate in range(n_fates):
         ax.plot([], [], "s", color=colours(fate), markeredgecolor="grey", label=f"fate {fate}")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
@@ -157,6 +158,7 @@ def plot_curves(
     ylabel: str,
     *,
     logx: bool = False,
+    joined: bool = True,
     reference=None,
     ax=None,
 ) -> Figure:
@@ -164,17 +166,24 @@ def plot_curves(
 
     Args:
         curves: for each label the values, or a pair (values, standard errors).
+        joined: whether lines lead from point to point.
         reference: a pair (label, value) drawn as a horizontal line, for instance a closed form.
     """
     figure, ax = (ax.figure, ax) if ax is not None else new_figure()
     for i, (label, curve) in enumerate(curves.items()):
         values, errors = curve if isinstance(curve, tuple) else (curve, None)
-        marker = "o" if len(x) <= 20 else None
-        ax.errorbar(x, values, errors, color=COLOURS[i % len(COLOURS)], marker=marker, ms=4, capsize=2, label=label)
+        style = {"color": COLOURS[i % len(COLOURS)], "marker": "o" if len(x) <= 20 or not joined else None}
+        style |= {} if joined else {"ls": "none"}
+        ax.errorbar(x, values, errors, ms=4, capsize=2, label=label, **style)
     if reference is not None:
         label, value = reference
         ax.axhline(value, color="grey", ls="--", lw=1, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **({"xscale": "log"} if logx else {}))
+    if logx and len(x) <= 8:  # the few values themselves say more than powers of ten
+        ax.set_xticks(x, [f"{value:g}" for value in x])
+        ax.minorticks_off()
+    elif not logx and np.issubdtype(np.asarray(x).dtype, np.integer):
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     if len(curves) > 1 or reference is not None:
         ax.legend()
     return figure

@@ -124,7 +124,9 @@ class Lab:
         return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
 
     def errors(self) -> list[str]:
-        return self.page.locator("[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
+        """Tracebacks below cells. JupyterLab shows them as text of stderr, of which there is other too."""
+        shown = self.page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()
+        return [text for text in shown if "Traceback" in text]
 
     def app(self, number: int = 0):
         """The cell output that shows an app."""
@@ -148,6 +150,10 @@ class Lab:
 
     def numbers(self, number: int = 0) -> str:
         return "\n".join(self.app(number).locator(".widget-html-content").all_inner_texts())
+
+    def failed(self, number: int = 0) -> bool:
+        """Whether the app says that something went wrong."""
+        return re.search("Error|Not possible", self.numbers(number)) is not None
 
     def press(self, label: str, number: int = 0) -> None:
         self.app(number).locator(".widget-button", has_text=label).first.click()

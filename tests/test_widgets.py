@@ -130,9 +130,11 @@ def test_a_failure_shows_below_the_picture_and_the_app_lives_on():
 
     app = Explorer(draw, value=slider(0, 3, 1))
     app.controls["value"].value = 2
-    assert isinstance(app.error, ValueError) and "two is too many" in _said(app)
+    assert isinstance(app.error, ValueError) and _said(app) == "<b>Not possible</b>: two is too many"
+    assert "lateral-old" in app._image._dom_classes and app._save.disabled, "the picture is that of 1"
     app.controls["value"].value = 3
     assert app.error is None and "slope 3" in _said(app)
+    assert "lateral-old" not in app._image._dom_classes and not app._save.disabled
 
 
 def test_a_failure_at_the_start_is_raised():
@@ -814,6 +816,7 @@ def test_every_method_trains(studio, method):
     assert studio.error is None and studio.last["epoch"] == 20
     assert ("gradient_norm" in studio.last) == (method != "evolution")
     assert studio.learning_rate.description == ("mutation strength" if method == "evolution" else "learning rate")
+    assert studio.n_epochs.description == f"{'generations' if method == 'evolution' else 'epochs'} of a run"
 
 
 @pytest.mark.slow
@@ -822,7 +825,7 @@ def test_from_a_poor_start_every_method_learns(studio, method):
     """U begins low, that of the best of a first generation too, and rises."""
     studio.method.value, studio.start_from.value, studio.n_replicates.value = method, "poor", 512
     studio.objective.value = "ensemble"
-    assert "a network that does next to nothing" in _said(studio)
+    assert "the network that is shown, which does next to nothing" in _said(studio)
     (before,) = (line for line in studio.figure.axes[1].lines if line.get_label() == "before training")
     assert 0.0 < np.abs(before.get_ydata()).max() < 0.5
     studio.start()

@@ -18,7 +18,7 @@ import matplotlib.figure
 from IPython.display import HTML, display
 
 from lateral.checks import check_callable
-from lateral.plotting import Figure
+from lateral.plotting import Figure, new_figure
 from lateral.widgets.backdrop import Backdrops
 from lateral.widgets.controls import MAX_SEED
 from lateral.widgets.export import EXPORTS, free_path, write_table
@@ -52,8 +52,9 @@ class Picture(NamedTuple):
 
 
 def error_text(error: BaseException) -> str:
-    """An error as a line of HTML."""
-    return f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
+    """An error as a line of HTML. What a control cannot be set to says so itself; of other errors the kind helps."""
+    kind = "Not possible" if type(error) is ValueError else type(error).__name__
+    return f"<b>{kind}</b>: {html.escape(str(error))}"
 
 
 class App(ipywidgets.VBox):
@@ -159,6 +160,7 @@ class App(ipywidgets.VBox):
         self.figure, self.text, self.last, self._tables = picture
         self._image.value = self._render(picture.figure) if png is None else png
         self._line.value = self.text
+        self._fade(False)
         self.n_drawn += 1
 
     def _render(self, figure: Figure) -> bytes:
@@ -186,6 +188,11 @@ class App(ipywidgets.VBox):
     def _fail(self, error: BaseException) -> None:
         self.error = error
         self._line.value = error_text(error)
+
+    def _fade(self, faded: bool) -> None:
+        """A picture of other controls, where these cannot be drawn, fades and is not saved by accident."""
+        (self._image.add_class if faded else self._image.remove_class)("lateral-old")
+        self._save.disabled = faded
 
     def _next_seed(self) -> None:
         self.controls["seed"].value = (self.controls["seed"].value + 1) % (MAX_SEED + 1)
@@ -239,6 +246,7 @@ class Explorer(App):
         check_callable("draw", draw)
         super().__init__(controls, groups=groups)
         self._draw, self._sizes, self._compiled = draw, tuple(sizes), set()
+        self._spare: tuple | None = None  # how the last empty figure was made, and another one like it
         self._answer()
         if self.error is not None:
             raise self.error
@@ -274,9 +282,20 @@ class Explorer(App):
                     self._show(picture._replace(figure=_ours(picture.figure)))
             except Exception as error:  # shown where the user looks; a callback has no caller to raise to
                 self._fail(error)
+                self._fade(True)
             else:
                 self.error = None
                 self._compiled.add(sizes)
+            if self._spare is not None:  # on the page the picture is there already
+                how = self._spare[0]
+                self._spare = (how, new_figure(how[0], **how[1]))
+
+    def _empty_figure(self, n_panels: int, **how) -> tuple:
+        """As `new_figure`; made ahead, since axes take longer to make than to fill, after a picture like it."""
+        spare, self._spare = self._spare, ((n_panels, how), None)
+        if spare is not None and spare[0] == (n_panels, how) and spare[1] is not None:
+            return spare[1]
+        return new_figure(n_panels, **how)
 
     def _old(self, why: str) -> None:
         """The picture is not that of the controls: say so, and let its numbers fade but keep their place."""

@@ -135,7 +135,7 @@ class UtilityExplorer(Explorer):
 
     def _draw_panels(self, fates, rows, scatter, exact_utility) -> plotting.Figure:
         """The ensemble, the rows of the table of its information, and the estimates `scatter` at each size."""
-        figure, (left, middle, right) = plotting.new_figure(3, width=9.2, height=3.0, width_ratios=(0.8, 1.6, 1.1))
+        figure, (left, middle, right) = self._empty_figure(3, width=9.2, height=3.0, width_ratios=(0.8, 1.6, 1.1))
         plotting.plot_fates(fates, "The ensemble", ax=left)
         left.get_legend().set_zorder(-1)
         quantities = ["S_pat", "S_rep", "posit.", "correl.", "U"]

@@ -21,6 +21,7 @@ from lateral.widgets.controls import choice, restrict, seed_field, slider
 from lateral.widgets.export import cell_columns
 
 __all__ = [
+    "OUTCOME",
     "RULES",
     "Comparison",
     "DynamicsExplorer",
@@ -29,7 +30,6 @@ __all__ = [
     "draw_outcome",
     "fates_table",
     "numbers_of",
-    "outcome_figure",
     "score",
     "simulate",
     "tabulated",
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 DT = 0.01
+OUTCOME = {"n_panels": 3, "width": 9.0, "height": 2.9, "width_ratios": (1.5, 1.0, 1.0)}  # `draw_outcome` fills two
 EVERY = 20  # steps between two columns of a space–time plot
 MAX_DURATION = 20.0
 N_REPLICATES = 500
@@ -109,11 +110,6 @@ def numbers_of(estimate: UtilityEstimate) -> dict[str, float]:
 def fates_table(fates) -> dict[str, Any]:
     """The columns of the table of the final fates."""
     return {"replicate": np.arange(len(fates))} | cell_columns(np.asarray(fates).astype(int))
-
-
-def outcome_figure() -> tuple[plotting.Figure, Any]:
-    """An empty figure and its three panels; `draw_outcome` fills the last two."""
-    return plotting.new_figure(3, width=9.0, height=2.9, width_ratios=(1.5, 1.0, 1.0))
 
 
 def draw_outcome(fates, estimate: UtilityEstimate, middle, right) -> None:
@@ -195,7 +191,7 @@ class DynamicsExplorer(RowExplorer):
     def _picture(self, *, strength=None, steepness=None, **tissue) -> Picture:
         rule = lateral.TanhInhibition(slope=steepness, amplitude=strength) if self._rule is None else self._rule
         simulated = simulate(rule, **tissue)
-        figure, (left, *others) = outcome_figure()
+        figure, (left, *others) = self._empty_figure(**OUTCOME)
         states = simulated()
         self._states = states[0]
         fates = lateral.apply_threshold(states[:, -1])
@@ -251,7 +247,7 @@ class Comparison(RowExplorer):
         sides = {"left": left, "right": right}
         # Fewer of each, since there are two.
         simulated = [simulate(self.rules[name], n_replicates=300, **tissue) for name in sides.values()]
-        figure, axes = plotting.new_figure(4, width=9.6, height=2.9, width_ratios=(1.2, 1.2, 1.1, 0.9))
+        figure, axes = self._empty_figure(4, width=9.6, height=2.9, width_ratios=(1.2, 1.2, 1.1, 0.9))
         estimates, influences, tables = {}, {}, {"rules": {"neighbour_mean": np.linspace(0.0, 1.0, 401)}}
         shown = zip(axes, sides.items(), simulated, plotting.COLOURS, strict=False)
         for ax, (side, name), simulated_states, colour in shown:
@@ -266,7 +262,7 @@ class Comparison(RowExplorer):
         axes[0].set_ylabel("cell (bright: s = 1)")
         axes[1].set_ylabel("")
         plotting.plot_regulatory_functions({name: self.rules[name] for name in sides.values()}, "The rules", ax=axes[2])
-        axes[2].legend(fontsize=8)  # the names in the colours of the titles
+        axes[2].get_legend().remove()  # it would hide a rule; the names stand in the colours of the titles
         numbers = {f"{side}_{name}": value for side, e in estimates.items() for name, value in numbers_of(e).items()}
         # They share starts and noise: the scatter of the difference, replicate by replicate. To first order; where
         # patterns are seen only once or twice, leaving one replicate out gives some 7 % more.

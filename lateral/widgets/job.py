@@ -29,7 +29,7 @@ SECONDS_OF_A_CHUNK = 0.1
 SECONDS_OF_A_PICTURE = 0.15  # or more, so that
 SHARE_OF_PICTURES = 0.1  # of a core goes to drawing; the training needs the others
 N_FRESH = 4000
-STARTS = {"the best of some random networks": "best", "a network that does next to nothing": "poor"}
+STARTS = {"best random rule": "best", "poor rule": "poor"}
 
 
 def first_parameters(network: Any, settings: Mapping[str, Any]) -> Any:

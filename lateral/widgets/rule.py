@@ -18,12 +18,12 @@ from lateral.presets import MAX_RATE
 from lateral.widgets.base import Picture
 from lateral.widgets.controls import choice, seed_field
 from lateral.widgets.explorers import (
+    OUTCOME,
     RowExplorer,
     describe,
     draw_outcome,
     fates_table,
     numbers_of,
-    outcome_figure,
     score,
     simulate,
     tabulated,
@@ -159,7 +159,7 @@ class RuleExplorer(RowExplorer):
             self._drawn = np.clip(np.asarray(rule(self._places), float), -MAX_RATE, MAX_RATE)
         self._show_rates()
         simulated = simulate(rule, **tissue)
-        figure, (left, *others) = outcome_figure()
+        figure, (left, *others) = self._empty_figure(**OUTCOME)
         states = simulated()
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])

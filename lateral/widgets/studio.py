@@ -21,9 +21,10 @@ from lateral.presets import MAX_RATE
 from lateral.relaxation import exact_relaxation
 from lateral.training.session import ALGORITHMS, SESSION_METHODS
 from lateral.widgets.base import App, Picture, error_text
-from lateral.widgets.canvas import Canvas, View, name_of_score
+from lateral.widgets.canvas import Canvas, View
 from lateral.widgets.controls import choice, seed_field, slider
-from lateral.widgets.job import N_FRESH, STARTS, Job, first_parameters
+from lateral.widgets.job import STARTS, Job, first_parameters
+from lateral.widgets.status import status_line
 
 __all__ = ["NETWORKS", "TrainingStudio"]
 
@@ -129,7 +130,7 @@ class TrainingStudio(App):
         }
         super().__init__(controls, [*self.buttons.values(), self.save_button])
         self._suited_for = method
-        self._name_the_rate()
+        self._name_after_method()
         self._listen()
         self._enter("ready")
         self._paint(None)
@@ -219,14 +220,16 @@ class TrainingStudio(App):
         for name in ("noise_strength", "learning_rate"):
             self.controls[name].observe(self._steer, names="value")
         self.controls["method"].observe(self._suit_the_rate, names="value")
-        for name in ("method", "network", "noise_strength", "seed", "start_from"):
-            self.controls[name].observe(self._open, names="value")
+        for control in self.controls.values():
+            control.observe(self._open, names="value")
 
     def _open(self, _change=None) -> None:
-        """Before the first run the picture is that of a random rule."""
+        """Before the first run the picture is that of a random rule; afterwards it stays, and the status says so."""
         with self._lock:
             if self.job is None:
                 self._paint(None)
+            else:
+                self._line.value = self._status()
 
     def _page_changed(self, _change=None) -> None:
         with self._lock:
@@ -264,11 +267,12 @@ class TrainingStudio(App):
         if self.job is None or not self.job.active:  # a run under way keeps its own
             self._suited_for = self.controls["method"].value
             self.controls["learning_rate"].value = LEARNING_RATES[self._suited_for]
-            self._name_the_rate()
+            self._name_after_method()
 
-    def _name_the_rate(self) -> None:
-        rate = self.controls["learning_rate"]
-        rate.description = "mutation strength" if self.controls["method"].value == "evolution" else "learning rate"
+    def _name_after_method(self) -> None:
+        evolves = self.controls["method"].value == "evolution"
+        self.controls["learning_rate"].description = "mutation strength" if evolves else "learning rate"
+        self.controls["n_epochs"].description = "generations of a run" if evolves else "epochs of a run"
 
     def _enter(self, state: str) -> None:
         self.state = state
@@ -283,27 +287,16 @@ class TrainingStudio(App):
     def _status(self) -> str:
         if self.error is not None:
             return error_text(self.error)
-        words = {
-            "ready": f"ready: Start trains from {self.controls['start_from'].label}",
-            "compiling": "<i>compiling, once, about 10 s …</i>",
-        }
-        parts = [words.get(self.state, self.state)]
-        if "epoch" in self.last and self.state != "ready":
-            unit = self.job.session.algorithm.unit
-            parts.append(
-                f"{unit} {self.last['epoch']}, {name_of_score(unit)} = {self.last['utility']:.3f} on its own "
-                f"replicates, alternation {self.last['alternation']:.2f}: {self.last['found']}"
-            )
-        if "fresh_utility" in self.last:
-            parts.append(
-                f"<b>U = {self.last['fresh_utility']:.3f} ± {self.last['fresh_utility_se']:.3f}</b> on {N_FRESH:,} "
-                f"fresh replicates at noise {self.last['fresh_noise_strength']:g}, "
-                f"{self.last['fresh_utility_refined']:.3f} at dt/4"
-            )
-        if "start_noise_utility" in self.last:
-            utility, noise = self.last["start_noise_utility"], self.last["start_noise_strength"]
-            parts.append(f"{utility:.3f} at the noise of the start, {noise:g}")
-        return "; ".join(parts)
+        job = self.job
+        unit = None if job is None or job.session is None else job.session.algorithm.unit
+        moved = [] if job is None else self._waiting()
+        return status_line(self.state, self.last, unit, self.controls["start_from"].value, moved)
+
+    def _waiting(self) -> list[str]:
+        """The controls that were moved and that the run shown knows nothing of."""
+        at_once = {"noise_strength", "learning_rate"} if self.job.active else set()
+        moved = (name for name, value in self.values().items() if value != self.job.settings[name])
+        return [self.controls[name].description for name in moved if name not in at_once]
 
     def _progressed(self, job: Job) -> None:
         """From the worker: a chunk is done."""
