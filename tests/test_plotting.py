@@ -124,6 +124,19 @@ def test_curves_have_labels_errors_and_a_reference():
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["r", "a", "b"]
 
 
+def test_points_that_follow_nothing_are_not_joined():
+    (points, *_), *_ = plotting.plot_curves(range(30), {"a": range(30)}, "t", "x", "y", joined=False).axes[0].containers
+    assert points.get_linestyle() == "None" and points.get_marker() == "o"
+
+
+def test_a_few_values_are_named_on_a_logarithmic_axis_and_whole_numbers_on_another():
+    ax = plotting.plot_curves([0.5, 1, 10], {"a": [1, 2, 3]}, "t", "x", "y", logx=True).axes[0]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0.5", "1", "10"]
+    assert not ax.xaxis.get_minorticklocs().size
+    ax = plotting.plot_curves(np.arange(1, 6), {"a": range(5)}, "t", "x", "y").axes[0]
+    assert np.all(np.mod(ax.get_xticks(), 1.0) == 0.0)
+
+
 @pytest.mark.slow
 def test_training_curves_of_both_methods(run, key):
     assert len(plotting.plot_history(run.history, "title").axes) == 2

@@ -715,7 +715,10 @@ def test_a_comparison_draws_both_rules_and_names_them(tmp_path, float32):
     app = Comparison({"mine": lateral.DeadBand(), "tanh": lateral.TanhInhibition()})
     panels = app.figure.axes
     assert [panels[0].get_title(), panels[1].get_title()] == ["mine", "tanh"]
-    assert [text.get_text() for text in panels[2].get_legend().get_texts()] == ["mine", "tanh"]
+    assert panels[2].get_legend() is None, "it would hide a rule"
+    colours = [title.get_color() for title in (panels[0].title, panels[1].title)]
+    assert colours == [line.get_color() for line in panels[2].lines[:2]]
+    assert [text.get_text() for text in panels[3].get_legend().get_texts()[:2]] == ["mine", "tanh"]
     means = np.linspace(0.0, 1.0, 401)
     for line, rule in zip(panels[2].lines, (lateral.DeadBand(), lateral.TanhInhibition()), strict=False):
         drawn, expected = line.get_ydata(), np.asarray(rule(means))
@@ -723,6 +726,21 @@ def test_a_comparison_draws_both_rules_and_names_them(tmp_path, float32):
     assert "mine: U = " in app.text and "tanh less mine: " in app.text
     names = [path.name for path in app.export(tmp_path / "a.csv")]
     assert "a_rules.csv" in names
+
+
+@pytest.mark.parametrize("app_of", [DynamicsExplorer, RuleExplorer, UtilityExplorer, Comparison])
+def test_a_figure_made_ahead_gives_the_same_picture(app_of, float32):
+    """The first picture is drawn on a figure of its own, all others on one that was made after the picture before."""
+    app = app_of()
+    first, (control,) = (
+        _shown(app),
+        [app.controls[name] for name in ("noise_strength", "flips") if name in app.controls],
+    )
+    start = control.value
+    control.value = 0.3
+    assert _shown(app) != first
+    control.value = start
+    assert _shown(app) == first
 
 
 @pytest.mark.slow
@@ -833,6 +851,16 @@ def test_from_a_poor_start_every_method_learns(studio, method):
     utility = studio.runs[0].history["utility"]
     assert utility[0] < (0.4 if method == "evolution" else 0.15)
     assert np.mean(utility[-5:]) > utility[0] + 0.1
+
+
+def test_what_waits_for_the_next_start_is_said(studio):
+    studio.start()
+    studio.join(120)
+    assert "next Start" not in _said(studio)
+    studio.seed.value += 1
+    assert "<i>seed: from the next Start on</i>" in _said(studio)
+    studio.seed.value -= 1
+    assert "next Start" not in _said(studio)
 
 
 def test_another_method_brings_its_learning_rate_unless_a_run_is_under_way(studio):

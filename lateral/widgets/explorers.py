@@ -71,17 +71,15 @@ def tissue_controls(app: str, others: Sequence[str], start: Mapping[str, Any]) -
 
 
 def simulate(rule: Callable, *, noise_strength, n_cells, duration, boundary, seed, n_replicates=N_REPLICATES):
-    """Begin to simulate an ensemble. What is returned waits for the states, `(replicate, time, cell)`.
+    """The states of an ensemble from 0 to `duration` every 0.2, `(replicate, time, cell)`.
 
-    The states are those from 0 to `duration` every 0.2. It always simulates the longest duration and cuts, since
-    another number of steps would compile again. Axes take as long to make as states: made before the states are asked
-    for, they are made meanwhile.
+    It always simulates the longest duration and cuts, since another number of steps would compile again.
     """
     states = lateral.run_trajectories(
         rule, n_cells=n_cells, n_replicates=n_replicates, n_steps=round(MAX_DURATION / DT), dt=DT, every=EVERY,
         noise_strength=noise_strength, boundary=boundary, key=jax.random.key(seed),
     )  # fmt: skip
-    return lambda: np.asarray(states)[:, : 1 + round(duration / (DT * EVERY))]
+    return np.asarray(states)[:, : 1 + round(duration / (DT * EVERY))]
 
 
 def score(fates, boundary: str = "free") -> UtilityEstimate:
@@ -190,9 +188,8 @@ class DynamicsExplorer(RowExplorer):
 
     def _picture(self, *, strength=None, steepness=None, **tissue) -> Picture:
         rule = lateral.TanhInhibition(slope=steepness, amplitude=strength) if self._rule is None else self._rule
-        simulated = simulate(rule, **tissue)
+        states = simulate(rule, **tissue)
         figure, (left, *others) = self._empty_figure(**OUTCOME)
-        states = simulated()
         self._states = states[0]
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])
@@ -250,8 +247,7 @@ class Comparison(RowExplorer):
         figure, axes = self._empty_figure(4, width=9.6, height=2.9, width_ratios=(1.2, 1.2, 1.1, 0.9))
         estimates, influences, tables = {}, {}, {"rules": {"neighbour_mean": np.linspace(0.0, 1.0, 401)}}
         shown = zip(axes, sides.items(), simulated, plotting.COLOURS, strict=False)
-        for ax, (side, name), simulated_states, colour in shown:
-            states = simulated_states()
+        for ax, (side, name), states, colour in shown:
             fates = lateral.apply_threshold(states[:, -1])
             estimates[side] = score(fates, tissue["boundary"])
             influences[side] = np.asarray(_influence_on_u(fates))

@@ -158,9 +158,8 @@ class RuleExplorer(RowExplorer):
         if start_from != self.DRAWN:
             self._drawn = np.clip(np.asarray(rule(self._places), float), -MAX_RATE, MAX_RATE)
         self._show_rates()
-        simulated = simulate(rule, **tissue)
+        states = simulate(rule, **tissue)
         figure, (left, *others) = self._empty_figure(**OUTCOME)
-        states = simulated()
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])
         draw_outcome(fates, estimate, *others)
