@@ -312,7 +312,7 @@ def _grid(controls: Mapping[str, ipywidgets.Widget], groups: Mapping[str, Sequen
         if heading:
             children.append(ipywidgets.Label(heading).add_class("lateral-heading"))
         children += [controls[name] for name in names]
-    columns = "repeat(auto-fill, minmax(275px, 1fr))"
+    columns = "repeat(auto-fill, minmax(258px, 1fr))"
     return ipywidgets.GridBox(children, layout={"grid_template_columns": columns, "width": "100%"})
 
 
