@@ -132,8 +132,13 @@ def plot_pattern_frequencies(fates, title: str, *, n_shown: int = 10, ax=None) -
     return figure
 
 
-def plot_regulatory_functions(functions: Mapping[str, Callable], title: str, *, ax=None) -> Figure:
+def plot_regulatory_functions(
+    functions: Mapping[str, Callable], title: str, *, with_legend: bool = True, ax=None
+) -> Figure:
     """Rules f(s̄), one curve each, over the whole range of neighbour means.
+
+    Args:
+        with_legend: with the names of the rules; without where they stand beside the plot.
 
     Raises:
         ValueError: for what no simulation would take for a rule either.
@@ -146,7 +151,8 @@ def plot_regulatory_functions(functions: Mapping[str, Callable], title: str, *, 
         ax.plot(neighbour_means, rates, color=COLOURS[i % len(COLOURS)], label=label)
     ax.axhline(0.0, color="grey", lw=0.8, ls=":")
     ax.set(xlabel="neighbour mean s̄", ylabel="rate f(s̄) (1 / time)", xlim=(0, 1), title=title)
-    ax.legend(**{"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {})
+    if with_legend:
+        ax.legend(**{"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {})
     return figure
 
 
@@ -172,9 +178,8 @@ def plot_curves(
     figure, ax = (ax.figure, ax) if ax is not None else new_figure()
     for i, (label, curve) in enumerate(curves.items()):
         values, errors = curve if isinstance(curve, tuple) else (curve, None)
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": "o" if len(x) <= 20 or not joined else None}
-        style |= {} if joined else {"ls": "none"}
-        ax.errorbar(x, values, errors, ms=4, capsize=2, label=label, **style)
+        style = {"marker": "o" if len(x) <= 20 or not joined else None, "ls": "-" if joined else "none"}
+        ax.errorbar(x, values, errors, color=COLOURS[i % len(COLOURS)], ms=4, capsize=2, label=label, **style)
     if reference is not None:
         label, value = reference
         ax.axhline(value, color="grey", ls="--", lw=1, label=label)

@@ -242,11 +242,13 @@ class Explorer(App):
         Exception: what `draw` raises at the initial values. Later errors show above the picture, in `error`.
     """
 
+    LAYOUT: Mapping[str, Any] = {}  # what `new_figure` is given, for `_empty_figure`
+
     def __init__(self, draw: Callable, *, sizes: Sequence[str] = (), groups: Mapping | None = None, **controls):
         check_callable("draw", draw)
         super().__init__(controls, groups=groups)
         self._draw, self._sizes, self._compiled = draw, tuple(sizes), set()
-        self._spare: tuple | None = None  # how the last empty figure was made, and another one like it
+        self._spare: tuple | None = None
         self._answer()
         if self.error is not None:
             raise self.error
@@ -286,16 +288,13 @@ class Explorer(App):
             else:
                 self.error = None
                 self._compiled.add(sizes)
-            if self._spare is not None:  # on the page the picture is there already
-                how = self._spare[0]
-                self._spare = (how, new_figure(how[0], **how[1]))
+            if self.LAYOUT and self._spare is None:  # on the page the picture is there already
+                self._spare = new_figure(**self.LAYOUT)
 
-    def _empty_figure(self, n_panels: int, **how) -> tuple:
-        """As `new_figure`; made ahead, since axes take longer to make than to fill, after a picture like it."""
-        spare, self._spare = self._spare, ((n_panels, how), None)
-        if spare is not None and spare[0] == (n_panels, how) and spare[1] is not None:
-            return spare[1]
-        return new_figure(n_panels, **how)
+    def _empty_figure(self) -> tuple:
+        """A figure of this layout and its axes, made after the last picture: axes take longer to make than to fill."""
+        spare, self._spare = self._spare, None
+        return spare or new_figure(**self.LAYOUT)
 
     def _old(self, why: str) -> None:
         """The picture is not that of the controls: say so, and let its numbers fade but keep their place."""

@@ -1,6 +1,7 @@
 """An explorer of the utility: an ensemble of patterns is put together and read off (notebook 02)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +42,7 @@ class UtilityExplorer(Explorer):
     SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
     SPREAD = 0.05  # by how much a state misses 0 or 1
     N_ABOVE, PLAIN_AXES = 2, True
+    LAYOUT: Mapping[str, Any] = {"n_panels": 3, "width": 9.2, "height": 3.0, "width_ratios": (0.8, 1.6, 1.1)}
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class UtilityExplorer(Explorer):
 
     def _draw_panels(self, fates, rows, scatter, exact_utility) -> plotting.Figure:
         """The ensemble, the rows of the table of its information, and the estimates `scatter` at each size."""
-        figure, (left, middle, right) = self._empty_figure(3, width=9.2, height=3.0, width_ratios=(0.8, 1.6, 1.1))
+        figure, (left, middle, right) = self._empty_figure()
         plotting.plot_fates(fates, "The ensemble", ax=left)
         left.get_legend().set_zorder(-1)
         quantities = ["S_pat", "S_rep", "posit.", "correl.", "U"]

@@ -21,7 +21,6 @@ from lateral.widgets.controls import choice, restrict, seed_field, slider
 from lateral.widgets.export import cell_columns
 
 __all__ = [
-    "OUTCOME",
     "RULES",
     "Comparison",
     "DynamicsExplorer",
@@ -37,7 +36,6 @@ __all__ = [
 ]
 
 DT = 0.01
-OUTCOME = {"n_panels": 3, "width": 9.0, "height": 2.9, "width_ratios": (1.5, 1.0, 1.0)}  # `draw_outcome` fills two
 EVERY = 20  # steps between two columns of a space–time plot
 MAX_DURATION = 20.0
 N_REPLICATES = 500
@@ -134,6 +132,13 @@ def _space_time_table(states) -> dict[str, Any]:
 class RowExplorer(Explorer):
     """An explorer of a row of cells; its controls are those of `tissue_controls` and more."""
 
+    LAYOUT: Mapping[str, Any] = {
+        "n_panels": 3,
+        "width": 9.0,
+        "height": 2.9,
+        "width_ratios": (1.5, 1.0, 1.0),
+    }  # `draw_outcome` fills two
+
     def __init__(self, draw: Callable, **controls):
         super().__init__(draw, sizes=("n_cells", "boundary"), **controls)
 
@@ -189,7 +194,7 @@ class DynamicsExplorer(RowExplorer):
     def _picture(self, *, strength=None, steepness=None, **tissue) -> Picture:
         rule = lateral.TanhInhibition(slope=steepness, amplitude=strength) if self._rule is None else self._rule
         states = simulate(rule, **tissue)
-        figure, (left, *others) = self._empty_figure(**OUTCOME)
+        figure, (left, *others) = self._empty_figure()
         self._states = states[0]
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])
@@ -217,6 +222,7 @@ class Comparison(RowExplorer):
     """
 
     N_ABOVE, PLAIN_AXES = 2, True
+    LAYOUT: Mapping[str, Any] = {"n_panels": 4, "width": 9.6, "height": 2.9, "width_ratios": (1.2, 1.2, 1.1, 0.9)}
 
     def __init__(
         self,
@@ -244,7 +250,7 @@ class Comparison(RowExplorer):
         sides = {"left": left, "right": right}
         # Fewer of each, since there are two.
         simulated = [simulate(self.rules[name], n_replicates=300, **tissue) for name in sides.values()]
-        figure, axes = self._empty_figure(4, width=9.6, height=2.9, width_ratios=(1.2, 1.2, 1.1, 0.9))
+        figure, axes = self._empty_figure()
         estimates, influences, tables = {}, {}, {"rules": {"neighbour_mean": np.linspace(0.0, 1.0, 401)}}
         shown = zip(axes, sides.items(), simulated, plotting.COLOURS, strict=False)
         for ax, (side, name), states, colour in shown:
@@ -257,8 +263,9 @@ class Comparison(RowExplorer):
             tables["rules"][f"{side}_rate"] = np.asarray(self.rules[name](tables["rules"]["neighbour_mean"]))
         axes[0].set_ylabel("cell (bright: s = 1)")
         axes[1].set_ylabel("")
-        plotting.plot_regulatory_functions({name: self.rules[name] for name in sides.values()}, "The rules", ax=axes[2])
-        axes[2].get_legend().remove()  # it would hide a rule; the names stand in the colours of the titles
+        rules = {name: self.rules[name] for name in sides.values()}
+        # A legend would hide a rule; the names stand in the colours of the titles.
+        plotting.plot_regulatory_functions(rules, "The rules", with_legend=False, ax=axes[2])
         numbers = {f"{side}_{name}": value for side, e in estimates.items() for name, value in numbers_of(e).items()}
         # They share starts and noise: the scatter of the difference, replicate by replicate. To first order; where
         # patterns are seen only once or twice, leaving one replicate out gives some 7 % more.

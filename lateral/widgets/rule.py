@@ -18,7 +18,6 @@ from lateral.presets import MAX_RATE
 from lateral.widgets.base import Picture
 from lateral.widgets.controls import choice, seed_field
 from lateral.widgets.explorers import (
-    OUTCOME,
     RowExplorer,
     describe,
     draw_outcome,
@@ -159,7 +158,7 @@ class RuleExplorer(RowExplorer):
             self._drawn = np.clip(np.asarray(rule(self._places), float), -MAX_RATE, MAX_RATE)
         self._show_rates()
         states = simulate(rule, **tissue)
-        figure, (left, *others) = self._empty_figure(**OUTCOME)
+        figure, (left, *others) = self._empty_figure()
         fates = lateral.apply_threshold(states[:, -1])
         estimate = score(fates, tissue["boundary"])
         draw_outcome(fates, estimate, *others)

@@ -220,15 +220,21 @@ class TrainingStudio(App):
         for name in ("noise_strength", "learning_rate"):
             self.controls[name].observe(self._steer, names="value")
         self.controls["method"].observe(self._suit_the_rate, names="value")
+        for name in ("method", "network", "noise_strength", "seed", "start_from"):
+            self.controls[name].observe(self._open, names="value")
         for control in self.controls.values():
-            control.observe(self._open, names="value")
+            control.observe(self._say_what_waits, names="value")
 
     def _open(self, _change=None) -> None:
-        """Before the first run the picture is that of a random rule; afterwards it stays, and the status says so."""
+        """Before the first run the picture is that of a random rule."""
         with self._lock:
             if self.job is None:
                 self._paint(None)
-            else:
+
+    def _say_what_waits(self, _change=None) -> None:
+        """After it the picture stays until the next Start."""
+        with self._lock:
+            if self.job is not None:
                 self._line.value = self._status()
 
     def _page_changed(self, _change=None) -> None:
@@ -287,13 +293,14 @@ class TrainingStudio(App):
     def _status(self) -> str:
         if self.error is not None:
             return error_text(self.error)
-        job = self.job
-        unit = None if job is None or job.session is None else job.session.algorithm.unit
-        moved = [] if job is None else self._waiting()
-        return status_line(self.state, self.last, unit, self.controls["start_from"].value, moved)
+        session = None if self.job is None else self.job.session
+        unit = None if session is None else session.algorithm.unit
+        return status_line(self.state, self.last, unit, self.controls["start_from"].value, self._waiting())
 
     def _waiting(self) -> list[str]:
         """The controls that were moved and that the run shown knows nothing of."""
+        if self.job is None:
+            return []
         at_once = {"noise_strength", "learning_rate"} if self.job.active else set()
         moved = (name for name, value in self.values().items() if value != self.job.settings[name])
         return [self.controls[name].description for name in moved if name not in at_once]
