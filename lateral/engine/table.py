@@ -79,24 +79,25 @@ class TableEngine:
         scale, increments = tissue.noise_scale, tissue.dt * table.values
         drift, neighbours_of = _lookup(increments), _seen(tissue.geometry)
 
+        # The normals are drawn one step ahead: else the compiler would draw them for each of their three uses.
         def step(carry, number):
-            pairs, neighbours, table, advantage = carry
-            normals = _normals(start.noise, number, pairs, rounds)
-            for x, z, a in (
-                (neighbours.real, normals.real, advantage.real),
-                (neighbours.imag, normals.imag, advantage.imag),
-            ):
-                table = table + _to_knots(a[None] * z, *locate(increments, x), increments)
-            pairs = _clip(_move(drift, pairs, neighbours, _times(scale, normals)))
-            return (pairs, neighbours_of(pairs), table, advantage), None
+            pairs, neighbours, normals, table, advantage = carry
+            for half in (jnp.real, jnp.imag):
+                weights, seen = half(advantage)[None] * half(normals), half(neighbours)
+                table = table + _to_knots(weights, *locate(increments, seen), increments)
+            pairs = _clip(_move(drift, pairs, neighbours, scale * normals))
+            later = _normals(start.noise, number + jnp.uint32(1), pairs, rounds)
+            return (pairs, neighbours_of(pairs), later, table, advantage), None
 
         def chunk(carry, first_step_and_advantage):
             first_step, advantage = first_step_and_advantage
-            return jax.lax.scan(step, (*carry, advantage), _numbers(first_step, chunk_steps))[0][:3], None
+            return jax.lax.scan(step, (*carry, advantage), _numbers(first_step, chunk_steps))[0][:4], None
 
         first_steps = jnp.arange(advantages.shape[0], dtype=jnp.uint32) * jnp.uint32(chunk_steps)
-        carry = (start.pairs, neighbours_of(start.pairs), jnp.zeros(increments.shape, start.pairs.dtype))
-        both = jax.lax.scan(chunk, carry, (first_steps, advantages))[0][2]
+        normals = _normals(start.noise, jnp.uint32(0), start.pairs, rounds)
+        no_table = jnp.zeros(increments.shape, start.pairs.dtype)
+        carry = (start.pairs, neighbours_of(start.pairs), normals, no_table)
+        both = jax.lax.scan(chunk, carry, (first_steps, advantages))[0][3]
         return Table(jnp.sqrt(tissue.dt) / tissue.noise_strength * _at_knots(both))
 
 
@@ -105,7 +106,7 @@ def _advance_rule(f, now, tissue, rounds, first_step, n_steps) -> Pairs:
     scale, drift, neighbours_of = tissue.noise_scale, _drift(f, tissue.dt), _seen(tissue.geometry)
 
     def step(pairs, number):
-        noise = _times(scale, _normals(now.noise, number, pairs, rounds))
+        noise = scale * _normals(now.noise, number, pairs, rounds)
         return _clip(_move(drift, pairs, neighbours_of(pairs), noise)), None
 
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), now.pairs, _numbers(first_step, n_steps))[0]
@@ -117,19 +118,23 @@ def _advance_refined(f, now, tissue, rounds, first_step, n_steps, refine) -> Pai
     neighbours_of = _seen(tissue.geometry)
 
     def step(carry, number):
+        coarse = math.sqrt(refine) * _normals(now.noise, number, carry[0], rounds)
+
+        def fine(j):
+            return _normals(now.bridge, number * jnp.uint32(refine) + j, coarse, rounds)
+
         # Fine normals whose sum is sqrt(refine) times the coarse one (a Brownian bridge): with `left` of them to go
         # and a sum `remaining`, the next is remaining / left + sqrt(1 - 1 / left) e, and the last is what remains.
-        # A loop also for two substeps, since the compiler would fuse them and draw the noise of each neighbour again.
+        # A loop also for two substeps, and e drawn one ahead: else the compiler would draw it for each of its uses.
         def substep(carry, j):
-            pairs, neighbours, remaining = carry
+            pairs, neighbours, remaining, e = carry
             left = (refine - j).astype(pairs.real.dtype)
-            e = _normals(now.bridge, number * jnp.uint32(refine) + j, pairs, rounds)
             z = _both(lambda r, e: r / left + jnp.sqrt(1.0 - 1.0 / left) * e, remaining, e)
-            pairs = _clip(_move(drift, pairs, neighbours, _times(scale, z)))
-            return (pairs, neighbours_of(pairs), remaining - z), None
+            pairs = _clip(_move(drift, pairs, neighbours, scale * z))
+            return (pairs, neighbours_of(pairs), remaining - z, fine(j + jnp.uint32(1))), None
 
-        coarse = math.sqrt(refine) * _normals(now.noise, number, carry[0], rounds)
-        return jax.lax.scan(substep, (*carry, coarse), jnp.arange(refine, dtype=jnp.uint32))[0][:2], None
+        carry = (*carry, coarse, fine(jnp.uint32(0)))
+        return jax.lax.scan(substep, carry, jnp.arange(refine, dtype=jnp.uint32))[0][:2], None
 
     carry = (now.pairs, neighbours_of(now.pairs))
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), carry, _numbers(first_step, n_steps))[0][0]
@@ -155,11 +160,6 @@ def _numbers(first_step, n_steps):
 
 def _normals(stream, number, pairs, rounds) -> Pairs:
     return paired_normal(stream, number, *pairs.shape, rounds)
-
-
-def _times(number, pairs: Pairs) -> Pairs:
-    """A real number times pairs."""
-    return number.astype(pairs.dtype) * pairs
 
 
 def _both(function: Callable, *arrays: Pairs) -> Pairs:
@@ -222,7 +222,7 @@ def _advance_table(sizes, increments, halves, scale, offset, arrays, stream, fir
     # The neighbour means are carried along: computed from finished states, they are not fused with the look-up.
     def step(carry, number):
         pairs, neighbours = carry
-        noise = _times(scale, _normals(stream, number, pairs, rounds))
+        noise = scale * _normals(stream, number, pairs, rounds)
         pairs = _clip(_move(drift, pairs, neighbours, noise))
         return (pairs, neighbours_of(pairs)), None
 
@@ -239,7 +239,7 @@ def _advance_table_forward(sizes, increments, halves, scale, offset, arrays, str
 
     def step(unclipped, number):
         pairs = _clip(unclipped)
-        noise = _times(scale, _normals(stream, number, pairs, rounds))
+        noise = scale * _normals(stream, number, pairs, rounds)
         return _move(drift, pairs, neighbours_of(pairs), noise), unclipped
 
     last, history = jax.lax.scan(step, jax.lax.complex(*halves), _numbers(first_step, n_steps))
