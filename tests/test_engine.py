@@ -28,9 +28,10 @@ from lateral import (
     tabulate,
     threads,
 )
-from lateral.engine import ENGINES, simulation
+from lateral.engine import ENGINES, engine_of, simulation
 from lateral.engine.noise import standard_normal
 from lateral.model import final_states, scores_of
+from lateral.static import as_floats
 from lateral.tissue import Tissue, euler_maruyama_step
 
 TISSUE = dict(n_cells=7, n_replicates=9, n_steps=60, dt=0.02, noise_strength=0.5)
@@ -484,19 +485,27 @@ def test_new_numbers_do_not_retrace_the_gradient(key, count_traces):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("refine", [2, 4])
-def test_a_refined_step_is_compiled_to_two_draws(float32, refine):
-    """Of the whole step and of each part of it. Two substeps that the compiler fused drew the noise of neighbours anew.
+def test_no_number_is_drawn_again_for_each_of_its_uses(float32):
+    """Nor the noise of neighbours, where the compiler fuses two substeps.
 
-    Threefry shifts words, and nothing else in a simulation does.
+    Threefry shifts words, and nothing else in a simulation does. The first count is of two draws, one for the initial
+    states and one in each step; those of substeps and of the score draw the first number of a loop besides.
     """
     model, f = Model(geometry=Row(64), n_replicates=100), tabulate(TanhInhibition(), 513)
+    tissue = as_floats(model.tissue)
 
-    def shifts(refine):
-        compiled = jax.jit(partial(final_states, f, model, refine=refine)).lower(key=jax.random.key(0)).compile()
-        return compiled.as_text().count(" shift-left(")
+    def shifts(function):
+        return jax.jit(function).lower(jax.random.key(0)).compile().as_text().count(" shift-left(")
 
-    assert shifts(refine) <= 2.3 * shifts(1)
+    def accumulated(key):
+        engine = engine_of(model.numerics)
+        start = engine.begin(key, tissue, model.rounds, model.n_replicates)
+        return engine.accumulate_score(f, start, tissue, model.rounds, jnp.ones((50, model.n_replicates)))
+
+    of_two_draws = shifts(partial(final_states, f, model))
+    assert shifts(partial(final_states, f, model, refine=2)) <= 1.8 * of_two_draws
+    assert shifts(partial(final_states, f, model, refine=4)) <= 1.8 * of_two_draws
+    assert shifts(accumulated) <= 1.5 * of_two_draws
 
 
 @pytest.mark.slow
