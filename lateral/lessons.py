@@ -11,7 +11,7 @@ import numpy as np
 
 from lateral.dynamics import run_trajectories
 from lateral.network import DeadBand, TanhInhibition, tabulate
-from lateral.plotting import FATE_COLOURS, Figure, new_figure, plot_curves, plot_regulatory_functions
+from lateral.plotting import COLOURS, FATE_COLOURS, Figure, new_figure, plot_curves, plot_regulatory_functions
 
 __all__ = ["draw_push", "draw_waiting"]
 
@@ -70,6 +70,7 @@ def draw_waiting(width: float, noise_strength: float, seed: int = 6) -> Figure:
     plot_regulatory_functions(rules, f"A dead band of half width {width:.2f}", ax=left)
     shares = {"tissues without a wall": free_of_walls, "undecided cells": undecided}
     title = f"In the end {free_of_walls[-1]:.0%} of the tissues have no wall"
-    plot_curves(np.arange(path.shape[1]) * DT * EVERY, shares, title, "time t (1 / rate)", "share", ax=right)
+    times, colours = np.arange(path.shape[1]) * DT * EVERY, COLOURS[2:]  # not those of the rules on the left
+    plot_curves(times, shares, title, "time t (1 / rate)", "share", colours=colours, ax=right)
     right.set_ylim(-0.05, 1.05)
     return figure

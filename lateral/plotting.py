@@ -165,6 +165,7 @@ def plot_curves(
     *,
     logx: bool = False,
     joined: bool = True,
+    colours: Sequence[str] = COLOURS,
     reference=None,
     ax=None,
 ) -> Figure:
@@ -173,13 +174,14 @@ def plot_curves(
     Args:
         curves: for each label the values, or a pair (values, standard errors).
         joined: whether lines lead from point to point.
+        colours: of the curves, in their order.
         reference: a pair (label, value) drawn as a horizontal line, for instance a closed form.
     """
     figure, ax = (ax.figure, ax) if ax is not None else new_figure()
     for i, (label, curve) in enumerate(curves.items()):
         values, errors = curve if isinstance(curve, tuple) else (curve, None)
         style = {"marker": "o" if len(x) <= 20 or not joined else None, "ls": "-" if joined else "none"}
-        ax.errorbar(x, values, errors, color=COLOURS[i % len(COLOURS)], ms=4, capsize=2, label=label, **style)
+        ax.errorbar(x, values, errors, color=colours[i % len(colours)], ms=4, capsize=2, label=label, **style)
     if reference is not None:
         label, value = reference
         ax.axhline(value, color="grey", ls="--", lw=1, label=label)
