@@ -21,7 +21,6 @@ one complex number. It is a way to store two numbers; no complex arithmetic is m
 """
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +91,6 @@ def standard_normal(
     return unpair(pairs)[:, :n_replicates]
 
 
-@partial(jax.jit, static_argnames=("n_cells", "n_pairs", "rounds"))  # traced once for all loops that draw
 def paired_normal(
     stream: Stream, step: UInt32[Array, ""], n_cells: int, n_pairs: int, rounds: int
 ) -> Complex[Array, "cell pair"]:

@@ -85,7 +85,7 @@ class TableEngine:
             for half in (jnp.real, jnp.imag):
                 weights, seen = half(advantage)[None] * half(normals), half(neighbours)
                 table = table + _to_knots(weights, *locate(increments, seen), increments)
-            pairs = _clip(_move(drift, pairs, neighbours, scale * normals))
+            pairs = _clip(_move(drift, pairs, neighbours, _times(scale, normals)))
             later = _normals(start.noise, number + jnp.uint32(1), pairs, rounds)
             return (pairs, neighbours_of(pairs), later, table, advantage), None
 
@@ -94,10 +94,9 @@ class TableEngine:
             return jax.lax.scan(step, (*carry, advantage), _numbers(first_step, chunk_steps))[0][:4], None
 
         first_steps = jnp.arange(advantages.shape[0], dtype=jnp.uint32) * jnp.uint32(chunk_steps)
-        normals = _normals(start.noise, jnp.uint32(0), start.pairs, rounds)
+        carry = (start.pairs, neighbours_of(start.pairs), _normals(start.noise, jnp.uint32(0), start.pairs, rounds))
         no_table = jnp.zeros(increments.shape, start.pairs.dtype)
-        carry = (start.pairs, neighbours_of(start.pairs), normals, no_table)
-        both = jax.lax.scan(chunk, carry, (first_steps, advantages))[0][3]
+        both = jax.lax.scan(chunk, (*carry, no_table), (first_steps, advantages))[0][3]
         return Table(jnp.sqrt(tissue.dt) / tissue.noise_strength * _at_knots(both))
 
 
@@ -106,7 +105,7 @@ def _advance_rule(f, now, tissue, rounds, first_step, n_steps) -> Pairs:
     scale, drift, neighbours_of = tissue.noise_scale, _drift(f, tissue.dt), _seen(tissue.geometry)
 
     def step(pairs, number):
-        noise = scale * _normals(now.noise, number, pairs, rounds)
+        noise = _times(scale, _normals(now.noise, number, pairs, rounds))
         return _clip(_move(drift, pairs, neighbours_of(pairs), noise)), None
 
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), now.pairs, _numbers(first_step, n_steps))[0]
@@ -118,11 +117,6 @@ def _advance_refined(f, now, tissue, rounds, first_step, n_steps, refine) -> Pai
     neighbours_of = _seen(tissue.geometry)
 
     def step(carry, number):
-        coarse = math.sqrt(refine) * _normals(now.noise, number, carry[0], rounds)
-
-        def fine(j):
-            return _normals(now.bridge, number * jnp.uint32(refine) + j, coarse, rounds)
-
         # Fine normals whose sum is sqrt(refine) times the coarse one (a Brownian bridge): with `left` of them to go
         # and a sum `remaining`, the next is remaining / left + sqrt(1 - 1 / left) e, and the last is what remains.
         # A loop also for two substeps, and e drawn one ahead: else the compiler would draw it for each of its uses.
@@ -130,10 +124,12 @@ def _advance_refined(f, now, tissue, rounds, first_step, n_steps, refine) -> Pai
             pairs, neighbours, remaining, e = carry
             left = (refine - j).astype(pairs.real.dtype)
             z = _both(lambda r, e: r / left + jnp.sqrt(1.0 - 1.0 / left) * e, remaining, e)
-            pairs = _clip(_move(drift, pairs, neighbours, scale * z))
-            return (pairs, neighbours_of(pairs), remaining - z, fine(j + jnp.uint32(1))), None
+            pairs = _clip(_move(drift, pairs, neighbours, _times(scale, z)))
+            later = _normals(now.bridge, number * jnp.uint32(refine) + j + jnp.uint32(1), pairs, rounds)
+            return (pairs, neighbours_of(pairs), remaining - z, later), None
 
-        carry = (*carry, coarse, fine(jnp.uint32(0)))
+        coarse = math.sqrt(refine) * _normals(now.noise, number, carry[0], rounds)
+        carry = (*carry, coarse, _normals(now.bridge, number * jnp.uint32(refine), coarse, rounds))
         return jax.lax.scan(substep, carry, jnp.arange(refine, dtype=jnp.uint32))[0][:2], None
 
     carry = (now.pairs, neighbours_of(now.pairs))
@@ -158,8 +154,14 @@ def _numbers(first_step, n_steps):
     return jnp.asarray(first_step, jnp.uint32) + jnp.arange(n_steps, dtype=jnp.uint32)
 
 
+@partial(jax.jit, static_argnames="rounds")  # traced once for all loops that draw
 def _normals(stream, number, pairs, rounds) -> Pairs:
     return paired_normal(stream, number, *pairs.shape, rounds)
+
+
+def _times(number, pairs: Pairs) -> Pairs:
+    """A real number times pairs, also where JAX refuses to promote dtypes."""
+    return number.astype(pairs.dtype) * pairs
 
 
 def _both(function: Callable, *arrays: Pairs) -> Pairs:
@@ -222,7 +224,7 @@ def _advance_table(sizes, increments, halves, scale, offset, arrays, stream, fir
     # The neighbour means are carried along: computed from finished states, they are not fused with the look-up.
     def step(carry, number):
         pairs, neighbours = carry
-        noise = scale * _normals(stream, number, pairs, rounds)
+        noise = _times(scale, _normals(stream, number, pairs, rounds))
         pairs = _clip(_move(drift, pairs, neighbours, noise))
         return (pairs, neighbours_of(pairs)), None
 
@@ -239,7 +241,7 @@ def _advance_table_forward(sizes, increments, halves, scale, offset, arrays, str
 
     def step(unclipped, number):
         pairs = _clip(unclipped)
-        noise = scale * _normals(stream, number, pairs, rounds)
+        noise = _times(scale, _normals(stream, number, pairs, rounds))
         return _move(drift, pairs, neighbours_of(pairs), noise), unclipped
 
     last, history = jax.lax.scan(step, jax.lax.complex(*halves), _numbers(first_step, n_steps))
@@ -279,9 +281,8 @@ def _advance_table_backward(sizes, residuals, cotangents):
         return (cotangent, of_neighbours, before, table, of_scale, of_offset), None
 
     cotangent = jnp.concatenate(cotangents, axis=1)
-    zero = jnp.zeros((), increments.dtype)
     no_table = jnp.zeros(increments.shape, last.dtype)
-    carry = (cotangent, jnp.zeros_like(cotangent), side_by_side(last), no_table, zero)
+    carry = (cotangent, jnp.zeros_like(cotangent), side_by_side(last), no_table, jnp.zeros((), increments.dtype))
     carry = (*carry, None if offset is None else jnp.zeros_like(offset))
     carry, _ = jax.lax.scan(step, carry, (history, _numbers(first_step, n_steps)), reverse=True)
     cotangent, of_neighbours, _, table, of_scale, of_offset = carry
