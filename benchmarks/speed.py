@@ -2,7 +2,8 @@
 
     make bench         # everything; writes benchmarks/speed.json, docs/speed.png and the tables of docs/measured.md
     make bench-quick   # the main rows; prints only
-    python benchmarks/speed.py --geometries    # sheets and graphs beside rows, two minutes; the rest stays as stored
+    python benchmarks/speed.py --only geometries    # sheets and graphs beside rows, two minutes
+    python benchmarks/speed.py --only cores         # all cores beside one, a minute; the rest stays as stored
 
 Rounds alternate between all contestants of a row, and a ratio is taken within its round, so that whatever else slows
 the machine slows both. Reported: the median ratio, and in brackets the smallest and largest. Compilation is left out
@@ -31,12 +32,14 @@ from stored import save_json
 import lateral
 from lateral.network import locate, take
 from lateral.plotting import new_figure
+from lateral.threads import VARIABLE, in_threads
+from lateral.training.driver import Training
 
 HERE = Path(__file__).parent
 FIGURE = HERE.parent / "docs" / "speed.png"
 KEY = jax.random.key(0)
 TISSUE = dict(dt=peers.DT, noise_strength=peers.NOISE_STRENGTH)
-NETWORK = lateral.MLP(max_rate=5.0)
+NETWORK, TANH = lateral.MLP(max_rate=5.0), lateral.TanhInhibition()
 MAX_BYTES = 4 * 2**30
 MAX_SECONDS = 4.0  # of one call; slower contestants take fewer steps
 PER_SECOND = {"NumPy": 8e6, "plain JAX": 20e6, "diffrax, unsafe path": 15e6, "diffrax, virtual tree": 2e6}
@@ -172,14 +175,56 @@ def generation(rounds: int) -> dict:
     population = jax.vmap(NETWORK.init)(jax.random.split(KEY, 20))
     one_by_one = [jax.tree.map(lambda x, i=i: x[i], population) for i in range(20)]
     model = lateral.Model(network=NETWORK)
-    score = jax.jit(lambda population, key: lateral.population_fitness(population, model, key))
 
     def plain(seed):
         key = jax.random.key(seed)
         return [peers.plain_score(params, key, 7, 50, 1000) for params in one_by_one]
 
-    ours = Contestant("lateral", lambda seed: score(population, jax.random.key(seed)))
+    ours = Contestant("lateral", lambda seed: lateral.population_fitness(population, model, jax.random.key(seed)))
     return compare([ours, Contestant("plain JAX, one at a time", plain)], rounds)
+
+
+def cores(rounds: int) -> dict:
+    """Seconds of what threads share, beside one thread alone."""
+    model = lateral.Model(network=NETWORK)
+    strategy = lateral.EvolutionStrategy()
+    rules = jax.vmap(NETWORK.init)(jax.random.split(KEY, 64))
+    few = model.changed(n_replicates=64)
+
+    def simulated(n_replicates):
+        def call(seed):
+            sizes = dict(n_cells=7, n_replicates=n_replicates, n_steps=1000)
+            return lateral.run_multiple_replicates(TANH, key=jax.random.key(seed), **sizes, **TISSUE)
+
+        return lambda: call
+
+    def generations():
+        training = Training(strategy, model, strategy.init(NETWORK, KEY), KEY)
+        return lambda seed: training.advance(10, {}, 10)
+
+    def alone(call):
+        def run(seed):
+            os.environ[VARIABLE] = "1"
+            try:
+                return jax.block_until_ready(call(seed))
+            finally:
+                del os.environ[VARIABLE]
+
+        return run
+
+    ways = {f"one simulation, R = {n:,}, N = 7": simulated(n) for n in (50, 1000, 5000, 20_000)}
+    one = simulated(20_000)()
+    ways["two simulations that share nothing, R = 20,000"] = lambda: (
+        lambda seed: in_threads([partial(one, seed), partial(one, -seed)])
+    )
+    ways["ten generations of evolution, 20 networks on 50 replicates"] = generations
+    ways["scores of 64 networks on 64 replicates"] = lambda: (
+        lambda seed: lateral.population_fitness(rules, few, jax.random.key(seed))
+    )
+    return {
+        name: compare([Contestant("all cores", make()), Contestant("one core", alone(make()))], rounds)
+        for name, make in ways.items()
+    }
 
 
 def geometries(rounds: int) -> dict:
@@ -303,11 +348,12 @@ def draw(results: dict):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="main rows and few rounds; print, write nothing")
-    parser.add_argument("--geometries", action="store_true", help="sheets and graphs only; the rest stays as stored")
+    parser.add_argument("--only", choices=("geometries", "cores"), help="these alone; the rest stays as stored")
     options = parser.parse_args()
-    if options.geometries:
-        results = json.loads(tables.SPEED.read_text()) | {"geometries": geometries(11)}
-        print(tables.geometries(results))
+    if options.only:
+        measure, table = {"geometries": (geometries, tables.geometries), "cores": (cores, tables.cores)}[options.only]
+        results = json.loads(tables.SPEED.read_text()) | {options.only: measure(11)}
+        print(table(results))
         save_json(tables.SPEED, results)
         tables.write_tables("benchmarks/speed.py")
         return
@@ -331,10 +377,10 @@ def main() -> None:
         "one epoch, R = 1,000 (per replicate, plain at R = 50)": epoch(1000, rounds),
         "one generation of evolution, 20 networks on 50 replicates": generation(rounds),
     }
-    results["widths"] = widths(rounds)
+    results["widths"], results["cores"] = widths(rounds), cores(rounds)
     if not quick:
         results["growth"], results["knots"], results["geometries"] = growth(5), knots(), geometries(11)
-    for name in ("training", "widths", "growth", "knots", "geometries"):
+    for name in ("training", "widths", "cores", "growth", "knots", "geometries"):
         if name in results:
             print(name, json.dumps(results[name], indent=1), flush=True)
     print(tables.speed(results))

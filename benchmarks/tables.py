@@ -62,6 +62,12 @@ def geometries(results: dict) -> str:
     return markdown(["tissue", "row, million updates a second", *others], cells)
 
 
+def cores(results: dict) -> str:
+    """How many times as long one core takes."""
+    rows = [[name, _ratio(row["one core"])] for name, row in results["cores"].items()]
+    return markdown(["shared", "one core takes"], rows)
+
+
 def _ratio(entry) -> str:
     if not isinstance(entry, dict):
         return str(entry or "–")
@@ -344,6 +350,7 @@ SPEED, RESULTS, COMPARE, SHEETS = (HERE / f"{name}.json" for name in ("speed", "
 TABLES = {
     "benchmarks/speed.py": Generated(SPEED, speed, (MEASURED,)),
     "benchmarks/speed.py geometries": Generated(SPEED, geometries, (MEASURED,)),
+    "benchmarks/speed.py cores": Generated(SPEED, cores, (MEASURED,)),
     "benchmarks/measure.py main": Generated(RESULTS, trained, (MEASURED, GUIDE)),
     "benchmarks/measure.py tissues": Generated(RESULTS, tissues, (GUIDE,)),
     "benchmarks/measure.py limit": Generated(RESULTS, limit, (GUIDE,)),

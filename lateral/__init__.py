@@ -16,7 +16,7 @@ from lateral.conditions import ComparedConditions, compare_conditions
 from lateral.dynamics import neighbour_mean, run_multiple_replicates, run_trajectories
 from lateral.engine import Numerics
 from lateral.evaluation import Evaluation, TimeStepWarning, evaluate
-from lateral.evolution import EvolutionState, EvolutionStrategy, population_fitness, train_evolution
+from lateral.evolution import EvolutionState, EvolutionStrategy, train_evolution
 from lateral.fates import read_fates
 from lateral.geometry import Geometry, Pinned, Ring, Row
 from lateral.graph import Graph
@@ -52,6 +52,7 @@ from lateral.training.driver import TrainingDiverged, train
 from lateral.training.estimators import Combination, FiniteDifferences, Pathwise, Score
 from lateral.training.fit import fit_network
 from lateral.training.islands import train_islands
+from lateral.training.population import population_fitness
 from lateral.training.restarts import train_restarts
 from lateral.training.schedule import NOISE_CURRICULA
 from lateral.training.session import TrainingSession

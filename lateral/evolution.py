@@ -28,14 +28,14 @@ from jaxtyping import Array, Float, Int
 
 from lateral.checks import check_each, check_key, check_kind, check_number, check_size
 from lateral.fields import documented, flag, number, recorded, settings, size, sort_settings, value
-from lateral.model import Model, check_model, final_states, objective_of_fates, scores_of_fates
-from lateral.network import RegulatoryFunction, initial_parameters
+from lateral.model import Model, check_model, objective_of_fates, scores_of_fates
+from lateral.network import initial_parameters
 from lateral.numerics import worst_if_not_finite
-from lateral.patterns import alternation_of
 from lateral.runs import Run
 from lateral.static import as_floats, entries
 from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.driver import Training, TrainingDiverged, advance_to
+from lateral.training.population import fates_of_all, population_fitness
 from lateral.training.watch import Watch
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "EvolutionStrategy",
     "best_parent",
     "check_divisors",
-    "population_fitness",
     "train_evolution",
 ]
 
@@ -158,17 +157,28 @@ class EvolutionStrategy:
         A network whose objective is not finite comes last and does not count in the mean. If no objective is finite,
         the record is not finite either. U and alternation are those at the last of `dt_divisors`.
         """
+        population, score_key = self.breed(state, key)
+        return self.choose(state, population, self.fates(population, model, score_key), model)
+
+    def breed(self, state: EvolutionState, key: Array) -> tuple[Any, Array]:
+        """The networks of a generation, and the random key on which all are scored."""
         ask_key, score_key = jax.random.split(key)
-        population = self.ask(state, ask_key)
-        objectives = []
-        for shorter, divisor in self.trials(model):
-            fates = jax.vmap(lambda params, m=shorter, n=divisor: _fates(params, m, score_key, n))(population)
-            objectives.append(jax.vmap(partial(objective_of_fates, model=model))(fates))
+        return self.ask(state, ask_key), score_key
+
+    def fates(self, population: Any, model: Model, key: Array) -> list[Array]:
+        """Fates of the tissues of each network in each of `trials`, all on the same noise."""
+        return [fates_of_all(population, shorter, key, divisor) for shorter, divisor in self.trials(model)]
+
+    def choose(
+        self, state: EvolutionState, population: Any, fates: list[Array], model: Model
+    ) -> tuple[EvolutionState, dict[str, Array]]:
+        """The generation with its scores, and the record of it."""
+        objectives = [jax.vmap(partial(objective_of_fates, model=model))(of_trial) for of_trial in fates]
         objective = reduce(jnp.minimum, objectives)  # NaN where one of them is
         state = self.tell(state, population, objective)
         best = jnp.argmax(state.fitness)
         record = {"objective": objective[best], "mean_objective": jnp.mean(objective, where=jnp.isfinite(objective))}
-        return state, record | scores_of_fates(fates[best], model)
+        return state, record | scores_of_fates(fates[-1][best], model)
 
     def params(self, state: EvolutionState) -> Any:
         """Parameters of the network with the highest score of the last generation; with recombination the mean."""
@@ -197,22 +207,6 @@ def _mutate(population, strength: ArrayLike, key: Array):
         for leaf, leaf_key in zip(leaves, keys, strict=True)
     ]
     return jax.tree.unflatten(treedef, mutated)
-
-
-def population_fitness(
-    population: Any, model: Model, key: Array
-) -> tuple[Float[Array, " population"], Float[Array, " population"]]:
-    """Hard utility (by `model.objective`) and alternation of every network of a population, all on the same noise.
-
-    Args:
-        population: parameters with a leading population axis on every leaf.
-        model: tissue and network; `model.n_replicates` tissues are simulated for each network.
-        key: random key, the same for all networks.
-
-    Returns:
-        Both `(population,)`; NaN for a network under which states are not finite.
-    """
-    return _population_fitness(population, model, check_key(key))
 
 
 @settings
@@ -281,7 +275,7 @@ def best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
         raise _nothing_finite(f"network of generation {training.n_done + 1}", training, plan)
     strategy, final = training.algorithm, training.model.changed(n_replicates=plan.n_final)
     parents = strategy.parents(training.state)
-    scores = reduce(jnp.minimum, [_population_fitness(parents, m, key, n)[0] for m, n in strategy.trials(final)])
+    scores = reduce(jnp.minimum, [population_fitness(parents, m, key, n)[0] for m, n in strategy.trials(final)])
     if not jnp.isfinite(scores).any():
         raise _nothing_finite("parent of the last generation", training, plan)
     work = training.n_done * strategy.work(training.model) + strategy.work(final, scores.size)
@@ -297,16 +291,3 @@ def _nothing_finite(what: str, training: Training, plan: EvolutionPlan) -> Train
         "generations before are in the exception's .run"
     )
     return TrainingDiverged(message, training.run(recorded(plan)), training.n_done)
-
-
-def _fates(params, model, key, refine: int = 1):
-    return model.readout.fates(final_states(RegulatoryFunction(model.network, params), model, key, refine=refine))
-
-
-@partial(jax.jit, static_argnames="refine")
-def _population_fitness(population, model, key, refine=1):
-    def score(params):
-        fates = _fates(params, model, key, refine)
-        return objective_of_fates(fates, model), alternation_of(fates, model.geometry, model.readout.n_fates)
-
-    return jax.vmap(score)(population)

@@ -19,6 +19,9 @@ __all__ = [
     "as_floats",
     "combine",
     "entries",
+    "in_parts",
+    "joined",
+    "n_entries",
     "partition",
     "register_settings",
 ]
@@ -87,6 +90,23 @@ def as_floats(tree: Any) -> Any:
 def entries(tree: Any, index: Any) -> Any:
     """`leaf[index]` of every leaf of a pytree; the index is one number or an array of them."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def n_entries(tree: Any) -> int:
+    """Of the leading axis, which all leaves have."""
+    return jax.tree.leaves(tree)[0].shape[0]
+
+
+def in_parts(tree: Any, n_parts: int) -> list[Any]:
+    """The entries in at most so many parts; the last is filled up with the last entry: one shape, one compilation."""
+    n = n_entries(tree)
+    size = -(-n // n_parts)
+    return [entries(tree, np.minimum(np.arange(first, first + size), n - 1)) for first in range(0, n, size)]
+
+
+def joined(parts: list[Any], n: int) -> Any:
+    """The first `n` entries of all parts."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n], *parts)
 
 
 class _Traced:

@@ -132,9 +132,12 @@ def precision(request) -> Iterator[str]:
 
 @pytest.fixture
 def nan_allowed() -> Iterator[None]:
-    """For the tests of what happens when a number is not finite."""
-    with jax.debug_nans(False), jax.debug_infs(False):
-        yield
+    """For the tests of what happens when a number is not finite, in whatever thread."""
+    for name in ("jax_debug_nans", "jax_debug_infs"):
+        jax.config.update(name, False)
+    yield
+    for name in ("jax_debug_nans", "jax_debug_infs"):
+        jax.config.update(name, True)
 
 
 @pytest.fixture(scope="session")

@@ -195,7 +195,7 @@ def test_threads_share_the_replicates_and_change_no_tissue(key, monkeypatch, n_t
     monkeypatch.setenv("LATERAL_THREADS", "1")
     alone = everything()
     monkeypatch.setenv("LATERAL_THREADS", n_threads)
-    monkeypatch.setattr(simulation, "LEAST_WORK", 1)
+    monkeypatch.setattr(threads, "LEAST_WORK", 1)
     monkeypatch.setattr(simulation, "LEAST_WIDTH", 1)
     seen = []
     monkeypatch.setattr(simulation, "in_threads", lambda calls: seen.append(len(calls)) or threads.in_threads(calls))

@@ -9,9 +9,9 @@ import pytest
 
 import lateral
 from lateral import EvolutionStrategy, Model, RegulatoryFunction, StepNetwork, TrainingDiverged, train_islands
-from lateral.evolution import population_fitness
 from lateral.model import final_states, hard_objective
 from lateral.presets import preset
+from lateral.training.population import population_fitness
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float32")]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lateral
-from lateral.training.driver import run_chunk
+from lateral.training.chunk import run_chunk
 from lateral.training.session import CHUNK, SESSION_METHODS, TrainingSession
 
 MODEL = lateral.Model(

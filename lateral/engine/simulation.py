@@ -23,14 +23,12 @@ from lateral.checks import (
 )
 from lateral.engine.protocol import Numerics, engine_of, evaluated, prepare_rule
 from lateral.static import combine, partition
-from lateral.threads import in_threads, n_threads
+from lateral.threads import in_threads, n_shares
 from lateral.tissue import Tissue
 
 __all__ = ["run_engine", "simulate", "size_of_share"]
 
-# A thread pays from here on: cell updates, and cells of all its replicates, which it computes side by side.
-LEAST_WORK = 1_000_000
-LEAST_WIDTH = 7_000
+LEAST_WIDTH = 7_000  # cells of all its replicates, which a thread computes side by side, from which on it pays
 
 
 def simulate(
@@ -85,13 +83,10 @@ def simulate(
 
 def size_of_share(tissue: Tissue, n_replicates: int, refine: int) -> int:
     """Replicates that one thread simulates: all of them where there is one thread, or too little work for two."""
-    if jax.default_backend() != "cpu":
-        return n_replicates
-    work = n_replicates * tissue.n_cells * tissue.n_steps * refine
     width = n_replicates * tissue.n_cells
-    n_shares = max(1, min(n_threads(), work // LEAST_WORK, width // LEAST_WIDTH))
-    size = -(-n_replicates // n_shares)
-    return n_replicates if n_shares == 1 else size + size % 2  # an even replicate begins each
+    n_parts = max(1, min(n_shares(width * tissue.n_steps * refine), width // LEAST_WIDTH))
+    size = -(-n_replicates // n_parts)
+    return n_replicates if n_parts == 1 else size + size % 2  # an even replicate begins each
 
 
 def _rows(states: Array, start: int, size: int) -> Array:

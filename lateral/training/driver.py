@@ -16,27 +16,27 @@ import numpy as np
 from jaxtyping import Array
 
 from lateral.checks import check_key, check_size
-from lateral.fields import recorded, setting_names
+from lateral.fields import recorded
 from lateral.model import Model, check_model
 from lateral.network import initial_parameters
 from lateral.runs import Run, check_storable
 from lateral.static import as_floats
+from lateral.threads import n_shares
 from lateral.training.checkpoint import Checkpoint, identity_of
+from lateral.training.chunk import SKIP, run_chunk, run_in_shares
 from lateral.training.fresh import Checks
 from lateral.training.watch import Watch
 
 __all__ = [
     "Algorithm",
     "At",
+    "PopulationAlgorithm",
     "Training",
     "TrainingDiverged",
     "advance_to",
     "first_parameters",
-    "run_chunk",
     "train",
 ]
-
-SKIP = -1
 
 
 @runtime_checkable
@@ -64,6 +64,20 @@ class Algorithm(Protocol):
 
     def work(self, model: Model) -> int:
         """Cell updates that a step simulates; a step back through a simulation counts two."""
+
+
+@runtime_checkable
+class PopulationAlgorithm(Algorithm, Protocol):
+    """An algorithm whose step consists of three parts, of which threads share the second."""
+
+    def breed(self, state: Any, key: Array) -> tuple[Any, Array]:
+        """The networks to score, with a leading axis on every leaf, and the random key of their tissues."""
+
+    def fates(self, population: Any, model: Model, key: Array) -> Any:
+        """Fates of the tissues of each network; arrays with the same leading axis."""
+
+    def choose(self, state: Any, population: Any, fates: Any, model: Model) -> tuple[Any, dict[str, Array]]:
+        """What `step` returns."""
 
 
 class TrainingDiverged(FloatingPointError):
@@ -171,50 +185,25 @@ class Training:
         )
 
     def advance(self, n_steps: int, numbers: Mapping[str, np.ndarray], chunk_size: int) -> int:
-        """Up to `chunk_size` more steps in one jitted call; how many of them were finite.
+        """Up to `chunk_size` more steps in one jitted call, or shared by threads; how many of them were finite.
 
         Args:
             n_steps: steps to take.
             numbers: for settings of the algorithm or the model, one value for each step; they are recorded too.
             chunk_size: the call is compiled once for so many steps, of which some may be left out.
         """
+        shared = isinstance(self.algorithm, PopulationAlgorithm) and n_shares(self.algorithm.work(self.model)) > 1
+        run = run_in_shares if shared else run_chunk
         at = self.at
         padded = {name: np.resize(np.asarray(values, np.float32), chunk_size) for name, values in numbers.items()}
         steps = np.full(chunk_size, SKIP, np.int32)
         steps[:n_steps] = np.arange(at.n_done, at.n_done + n_steps)
-        carry, record = run_chunk(at.carry, self.algorithm, self.model, self._key, padded | {"step": steps})
+        carry, record = run(at.carry, self.algorithm, self.model, self._key, padded | {"step": steps})
         good = np.asarray(record.pop("good"))
         record = {name: np.asarray(values)[good] for name, values in record.items()}
         n_good = int(good.sum())
         self.at = At(carry, at.n_done + n_good, (*at.records, record))
         return n_good
-
-
-@jax.jit
-def run_chunk(carry, algorithm, model, key, numbers):
-    """The steps of one chunk; the size of its cache tells how often something was compiled."""
-    own = setting_names(type(algorithm))
-
-    def one_step(carry, now):
-        state, before, _ = carry
-        changes = {name: value for name, value in now.items() if name != "step"}
-        of_algorithm = {name: changes[name] for name in changes if name in own}
-        of_model = {name: changes[name] for name in changes if name not in own}
-        step_key = jax.random.fold_in(key, now["step"])
-        new, record = algorithm.changed(**of_algorithm).step(state, model.changed(**of_model), step_key)
-        good = jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(record)]))
-        # A step that is not finite is not taken.
-        state, before = jax.tree.map(lambda new, old: jnp.where(good, new, old), (new, state), (state, before))
-        return (state, before, good), record | changes | {"good": good}
-
-    def skip(carry, now):
-        record = jax.eval_shape(one_step, carry, now)[1]
-        return carry, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), record)
-
-    def active(carry, now):
-        return (now["step"] >= 0) & carry[2]
-
-    return jax.lax.scan(lambda carry, now: jax.lax.cond(active(carry, now), one_step, skip, carry, now), carry, numbers)
 
 
 def advance_to(

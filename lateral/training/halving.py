@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from lateral.evolution import population_fitness
 from lateral.model import Model
 from lateral.network import initial_parameters
 from lateral.numerics import worst_if_not_finite
-from lateral.static import entries
+from lateral.static import entries, in_parts, n_entries
 from lateral.threads import in_threads
+from lateral.training.population import population_fitness
 
 __all__ = ["Drawn", "Heat", "best_candidates", "draw_and_halve", "heats"]
 
@@ -85,8 +85,7 @@ def draw_and_halve(model: Model, key: Array, n_candidates: int, selection: Seque
             candidates = [float(np.quantile(scores[finite], q)) for q in (0.0, 0.5, 1.0)]
         order = jnp.argsort(-worst_if_not_finite(jnp.asarray(scores)))[: heat.n_best]
         rules = entries(rules, order)
-    n_left = jax.tree.leaves(rules)[0].shape[0]
-    return Drawn([entries(rules, i) for i in range(n_left)], candidates, work)
+    return Drawn([entries(rules, i) for i in range(n_entries(rules))], candidates, work)
 
 
 @partial(jax.jit, static_argnames="n_candidates")  # one compilation instead of one for each operation
@@ -99,16 +98,8 @@ def _scores(rules, model: Model, heat: Heat, key: Array) -> tuple[np.ndarray, in
     """Of each rule what counts in this heat, and the cell updates that it took."""
     model = model.changed(n_replicates=heat.n_replicates).shortened(heat.share)
     models = [model, model.changed(n_steps=4 * model.n_steps, dt=model.dt / 4)] if heat.refine else [model]
-    n_rules = jax.tree.leaves(rules)[0].shape[0]
-    n_batches = -(-n_rules * heat.n_replicates // BATCH)
-    size = -(-n_rules // n_batches)
-    # The last batch is filled up with the last rule: one shape, one compilation.
-    rows = [np.minimum(np.arange(first, first + size), n_rules - 1) for first in range(0, n_rules, size)]
-
-    def objective(of, rows):
-        return population_fitness(entries(rules, rows), of, key)[0]
-
-    scored = in_threads([partial(objective, of, some) for of in models for some in rows])
-    objectives = np.concatenate(scored).reshape(len(models), -1)[:, :n_rules]
-    work = sum(len(rows) * size * of.cell_updates for of in models)
+    batches = in_parts(rules, -(-n_entries(rules) * heat.n_replicates // BATCH))
+    scored = in_threads([partial(population_fitness, some, of, key) for of in models for some in batches])
+    objectives = np.concatenate([objective for objective, _ in scored]).reshape(len(models), -1)[:, : n_entries(rules)]
+    work = sum(n_entries(some) * of.cell_updates for of in models for some in batches)
     return objectives.min(axis=0) - np.ptp(objectives, axis=0), work

@@ -23,9 +23,10 @@ def side_by_side(calls: Sequence[Callable[[], Any]], watch: Watch, n_at_once: in
     n_at_once = n_at_once or n_threads()
     if n_at_once == 1:
         return [call() for call in calls]
-    pool = ThreadPoolExecutor(min(n_at_once, len(calls)))
+    n_at_once = min(n_at_once, len(calls))
+    pool = ThreadPoolExecutor(n_at_once)
     try:
-        running = [pool.submit(at_this_precision(call)) for call in calls]
+        running = [pool.submit(at_this_precision(call, n_at_once)) for call in calls]
         _wait_for(running, watch)
         return [future.result() for future in running]
     except BaseException:
