@@ -115,13 +115,14 @@ class Canvas:
         (self._utility,) = self._curve.plot([], [], color=colours[0], label="U of its own replicates")
         (self._alternation,) = self._curve.plot([], [], color=colours[4], ls=":", label="alternation")
         self._curve.plot([], [], color="0.75", label="earlier runs")
+        self._best = self._curve.axhline(1.0, color="grey", lw=0.8, ls="--", zorder=1, label="two patterns")
         (self._lower,) = self._norm.plot([], [], color=colours[1])
         means = np.linspace(0.0, 1.0, 201)
         self._rule.axhline(0.0, color="grey", lw=0.8, ls=":")
         self._rule.plot(means, lateral.TanhInhibition()(means), color=colours[6], ls="--", lw=1, label="tanh target")
         (self._initial,) = self._rule.plot([], [], color=colours[5], lw=1.2, label="before training")
         (self._learned,) = self._rule.plot([], [], color=colours[0], lw=2, label="learned")
-        self._curve.legend(loc="lower right", fontsize=8)
+        self._name_of_best = self._curve.legend(loc="lower right", fontsize=8).get_texts()[-1]
         self._rule.legend(loc="upper right", fontsize=8)
 
     def draw(self, view: View, earlier: list, *, dark: bool = False) -> bytes:
@@ -194,11 +195,8 @@ class Canvas:
         n_cells = view.fates.shape[1]
         self._curve.set_ylim(-0.05, np.log2(view.n_fates) + 0.05)
         best = 1.0 - 1.0 / n_cells  # two perfect patterns, one bit for all cells
-        self._faint.append(self._curve.axhline(best, color="grey", lw=0.8, ls="--", zorder=1))
-        self._faint.append(self._curve.annotate(
-            f"two patterns: {best:.3f}", (0.02, best), xycoords=("axes fraction", "data"), xytext=(0, 2),
-            textcoords="offset points", fontsize=8, color="grey",
-        ))  # fmt: skip
+        self._best.set_ydata([best, best])
+        self._name_of_best.set_text(f"two patterns: {best:.3f}")
         for run in earlier:
             epochs = np.arange(1, len(run.history["utility"]) + 1)
             means = jnp.linspace(0.0, 1.0, 101)
