@@ -219,6 +219,7 @@ def test_many_seeds_of_the_score_gradient_in_one_call(key):
         assert_trees_close(jax.tree.map(lambda x, i=i: x[i], params), by_hand, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_new_noise_or_time_step_does_not_retrace_a_train_step(key):
     traces = []
 
@@ -407,6 +408,7 @@ def test_divergence_stops_with_the_epoch_and_keeps_the_last_good_parameters(nan_
     assert math.isfinite(compute_loss(stopped.run.params, model, jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_divergence_at_the_first_epoch_keeps_the_initial_parameters(nan_allowed):
     model = dataclasses.replace(MODEL, network=Line(limit=-1.0))
     with pytest.raises(TrainingDiverged, match="epoch 0 of 20") as caught:

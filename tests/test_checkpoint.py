@@ -239,6 +239,7 @@ def test_a_callback_sees_each_chunk_and_may_end_the_training():
     assert len(run.history["utility"]) == 6
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_does_not_end_the_training(tmp_path, monkeypatch, uninterrupted):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")

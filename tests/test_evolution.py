@@ -126,6 +126,7 @@ def test_elites_stay_as_they_are_and_only_they_are_mutated(key):
         assert abs((parents[:, 0] == parent).mean() - 1 / 3) < 4.0 * np.sqrt(2 / 9 / len(parents))
 
 
+@pytest.mark.slow
 def test_with_recombination_all_are_mutants_of_the_weighted_mean_of_the_best(key):
     """The best three at 0, 3 and 30: with the weights of Hansen 2016, log(3.5 / rank) of their sum, the mean is known.
 
@@ -169,6 +170,7 @@ def test_recombination_comes_closer_to_the_optimum_where_scores_are_noisy(float3
     assert with_it < 0.75 * without
 
 
+@pytest.mark.slow
 def test_a_lucky_score_does_not_survive(key):
     """The best of one generation is scored afresh in the next, and goes if it was luck."""
     state = init(SMALL, VECTOR, key)

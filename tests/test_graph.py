@@ -42,6 +42,7 @@ def test_edges_both_ways_keep_both_weights_and_edges_one_way_stay_one_way():
     assert none.neighbours == ((), (2,), (1,)), "a weight of 0 is no contact"
 
 
+@pytest.mark.slow
 def test_what_is_drawn_travels_along_and_changes_nothing(tmp_path, float32):
     drawn = dict(positions=[(0, 0), (1, 0), (0, 1), (1, 2.5)], names="abcd", areas=[1, 2, 3, 4])
     drawn |= {"outlines": [[(0, 0), (1, 0), (0, 1)]] * 4}

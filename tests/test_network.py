@@ -106,6 +106,7 @@ def test_the_network_matches_a_hand_written_one(key, hidden_dims):
         np.testing.assert_allclose(rates, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_default_network_has_two_layers_of_eight_and_97_weights(key):
     params = init(MLP(), key)
     assert HIDDEN_DIMS == (8, 8)

@@ -46,6 +46,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(run):
     assert alone.settings == run.settings
 
 
+@pytest.mark.slow
 def test_what_follows_cannot_lose_what_exploration_found(run):
     """At an absurd learning rate after exploration, the best explored network is returned."""
     explored = max(merit(fresh) for fresh in run.settings["restarts"])
@@ -54,6 +55,7 @@ def test_what_follows_cannot_lose_what_exploration_found(run):
     assert merit(ruined.settings["fresh_objective"]) >= merit(ruined.settings["restarts"][0])
 
 
+@pytest.mark.slow
 def test_the_history_is_that_of_the_winner_and_the_start_is_a_random_network(run):
     noise = 4 * [0.15] + [0.1 * max(1.0, 2.0 - epoch / 6 / 0.75) for epoch in range(6)]
     assert len(run.history["loss"]) in (4, 10)
@@ -125,6 +127,7 @@ def test_random_rules_of_another_kind_are_halved_and_the_network_is_fitted_to_th
     assert same.settings["cell_updates"] == run.settings["cell_updates"]
 
 
+@pytest.mark.slow
 def test_without_exploration_a_start_that_diverges_is_dropped(monkeypatch):
     train_one, calls = restarts.descend, []
 
@@ -141,6 +144,7 @@ def test_without_exploration_a_start_that_diverges_is_dropped(monkeypatch):
         train(n_threads=1, n_exploration=0)
 
 
+@pytest.mark.slow
 def test_a_warm_start_is_one_restart_without_candidates():
     start = {"weights": jnp.array([4.0, 3.0, 2.0, 1.0])}
     run = train(initial_params=start)
@@ -169,6 +173,7 @@ def test_exploration_sees_the_smoothed_network_and_the_result_says_which_it_is(m
     np.testing.assert_allclose(again, ruined.settings["fresh_objective"], atol=0.12)
 
 
+@pytest.mark.slow
 def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypatch):
     """Every second call fails, then every call."""
     train_one, calls = restarts.descend, []

@@ -31,6 +31,7 @@ def test_the_cut_into_chunks_changes_nothing(method, float32):
     jax.tree.map(np.testing.assert_array_equal, at_once.params, in_pieces.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["score", "evolution"])
 def test_learning_rate_and_noise_take_effect_in_the_next_epoch_and_compile_nothing(method, float32):
     steered, left_alone = _session(method, learning_rate=0.1), _session(method, learning_rate=0.1)

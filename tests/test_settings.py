@@ -154,6 +154,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @some(0.15)
 @given(st.data())
 def test_an_invalid_setting_is_refused_by_what_is_called_before_anything_is_traced(data):

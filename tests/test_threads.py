@@ -95,6 +95,7 @@ def test_a_session_goes_on_in_threads_where_it_stood(shares, key):
     assert made == [2] * 3 and leaves_equal(whole.params, cut.params) and whole.history == cut.history
 
 
+@pytest.mark.slow
 def test_scores_of_a_population_are_the_same_however_many_threads_find_them(shares, key):
     population = STRATEGY.init(MODEL.network, key).population
     shares(1)

@@ -149,6 +149,7 @@ def test_a_longer_duration_goes_on_from_the_same_states(tmp_path):
     np.testing.assert_array_equal(long[1 : len(short)], short[1:])
 
 
+@pytest.mark.slow
 def test_another_rule_and_its_name_come_from_the_user():
     app = TissueExplorer({"on": lambda s: 0.0 * s + 5.0, "off": lambda s: 0.0 * s - 5.0}, rows=3, columns=3, rule="on")
     assert app.last["share_on"] == 1.0 and app.last["alternation"] == 0.0

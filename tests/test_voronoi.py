@@ -61,6 +61,7 @@ def test_in_the_plane_a_cell_has_fewer_than_six_neighbours_on_average(tissue):
     assert n - 1 <= len(tissue.pairs) <= max(3 * n - 6, 3)
 
 
+@pytest.mark.slow
 def test_steps_of_lloyd_make_cells_alike():
     spreads = [np.std(voronoi_tissue(100, key=jax.random.key(3), relaxed=n).areas) for n in (0, 2, 20)]
     assert spreads[0] > 1.5 * spreads[1] > 2.0 * spreads[2]

@@ -850,6 +850,7 @@ def test_from_a_poor_start_every_method_learns(studio, method):
     assert np.mean(utility[-5:]) > utility[0] + 0.1
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_next_start_is_said(studio):
     studio.start()
     studio.join(120)
