@@ -22,7 +22,7 @@ from lateral.checks import (
     is_traced,
 )
 from lateral.engine.protocol import Numerics, engine_of, evaluated, prepare_rule
-from lateral.static import combine, partition
+from lateral.static import combine, joined, partition
 from lateral.threads import in_threads, n_shares
 from lateral.tissue import Tissue
 
@@ -77,8 +77,7 @@ def simulate(
 
     if size == n_replicates:
         return run_engine(arrays, key, numbers, initial_states, first_replicate, n_replicates=size, **sizes)
-    shares = in_threads([partial(share, start) for start in range(0, n_replicates, size)])
-    return jnp.concatenate(shares)[:n_replicates]
+    return joined(in_threads([partial(share, start) for start in range(0, n_replicates, size)]), n_replicates)
 
 
 def size_of_share(tissue: Tissue, n_replicates: int, refine: int) -> int:
