@@ -20,16 +20,18 @@ import optax
 from stored import save_json
 from tables import EXPLORATION, PATTERN_HEADS, RECIPE, RESULTS, WINDOWS, patterns, write_tables
 
-from lateral import MLP, DeadBand, RBFNetwork, Score, StepNetwork, TanhInhibition
-from lateral.cli import initial_scores, train_and_evaluate
+from lateral import MLP, DeadBand, Model, RBFNetwork, Score, StepNetwork, TanhInhibition, evaluate
+from lateral.cli import initial_scores, keys_of, train_and_evaluate
 
 GUIDE = ("backprop", "guide")
 PATHWISE = ("backprop", "pathwise")
 EXPLORE = ("score", "exploration")
 BEST = ("score", "recipe")
+ODD_SHAPE = ("evolution", "odd-shape")
+EVALUATED = ("utility", "utility_se", "alternation", "utility_refined")
 TISSUE, ENSEMBLE = {"objective": "tissue"}, {"objective": "ensemble"}
 
-SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5, "limit": 2, "warm": 5}
+SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5, "odd": 3, "limit": 2, "warm": 5, "beside": 5}
 
 OTHER_TISSUES = {
     "N = 5": {"n_cells": 5},
@@ -39,6 +41,7 @@ OTHER_TISSUES = {
     "noise 0.2": {"noise_strength": 0.2},
     "ring of 8": {"n_cells": 8, "boundary": "ring"},
 }
+RING_OF_7 = {"n_cells": 7, "boundary": "ring"}
 # Three times the work of a recipe, with steeper edges, and the answer to begin with.
 FROM_DEAD_BAND = TISSUE | {
     "initial": DeadBand(0.12),
@@ -127,8 +130,10 @@ GROUPS = {
     "tissues": {
         **{tissue: (*BEST, changes) for tissue, changes in OTHER_TISSUES.items()},
         "noise 0.2, exploration": (*EXPLORE, {"noise_strength": 0.2}),
-        "ring of 7": (*BEST, {"n_cells": 7, "boundary": "ring"}),
+        "ring of 7": (*BEST, RING_OF_7),
     },
+    # Odd rules evolved on islands, without retuning either.
+    "odd": {tissue: (*ODD_SHAPE, changes) for tissue, changes in ({"N = 7": {}} | OTHER_TISSUES).items()},
     # How far above the dead band an odd rule can be.
     "limit": {
         tissue: ("evolution", "recipe", FROM_DEAD_BAND | changes)
@@ -140,16 +145,28 @@ GROUPS = {
         "exploration, from the tanh target": (*EXPLORE, {"initial": TanhInhibition()}),
         "exploration, from the dead band": (*EXPLORE, {"initial": DeadBand(0.12)}),
     },
+    # Rules by hand on the replicates that the trained rules of the same seed are evaluated on.
+    "beside": {
+        f"{tissue}, {rule}": (f, changes)
+        for tissue, changes in ({"N = 7": {}} | OTHER_TISSUES | {"ring of 7": RING_OF_7}).items()
+        for rule, f in {"dead band": DeadBand(0.12), "tanh": TanhInhibition()}.items()
+    },
 }
 
 
+def measure_by_hand(f: Callable, changes: dict, seeds: int) -> dict:
+    """What a rule that nobody trains reaches."""
+    results = [evaluate(f, Model(**TISSUE | changes), key=keys_of(seed)[1]) for seed in range(seeds)]
+    return {name: [round(getattr(result, name), 4) for result in results] for name in EVALUATED}
+
+
 def measure(method: str, preset: str, changes: dict | Callable, seeds: int) -> dict:
-    row = {name: [] for name in ("utility", "utility_se", "alternation", "utility_refined", "seconds", "diverged_at")}
+    row = {name: [] for name in (*EVALUATED, "seconds", "diverged_at")}
     row |= {"initial_utility": [], "initial_alternation": [], "median_candidate": [], "cell_updates": []}
     for seed in range(seeds):
         of_seed = changes(seed) if callable(changes) else changes
         run, result, seconds, error = train_and_evaluate(method, preset, seed, progress=False, **of_seed)
-        for name in ("utility", "utility_se", "alternation", "utility_refined"):
+        for name in EVALUATED:
             row[name].append(round(getattr(result, name), 4))
         row["seconds"].append(round(seconds, 2))
         row["diverged_at"].append(None if error is None else error.epoch)
@@ -163,7 +180,8 @@ def measure(method: str, preset: str, changes: dict | Callable, seeds: int) -> d
 def summary(row: dict) -> str:
     row = {name: np.array(values) for name, values in row.items()}
     refined = np.abs(row["utility"] - row["utility_refined"]).max()
-    return " | ".join([*patterns(row), f"{refined:.3f}", f"{np.median(row['seconds']):.1f}"])
+    seconds = f"{np.median(row['seconds']):.1f}" if "seconds" in row else "–"
+    return " | ".join([*patterns(row), f"{refined:.3f}", seconds])
 
 
 def main() -> None:
@@ -182,12 +200,13 @@ def main() -> None:
     for group in [] if options.tables else options.groups or GROUPS:
         heads = [group, *PATTERN_HEADS, "largest change at dt/4", "s"]
         print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-        for label, (method, preset, changes) in GROUPS[group].items():
+        measured = measure_by_hand if group == "beside" else measure
+        for label, how in GROUPS[group].items():
             if options.missing and label in results.get(group, {}):
                 continue
             if options.row and options.row not in label:
                 continue
-            row = measure(method, preset, changes, options.seeds or SEEDS[group])
+            row = measured(*how, options.seeds or SEEDS[group])
             results.setdefault(group, {})[label] = row
             save_json(RESULTS, results)
             print(f"| {label} | {summary(row)} |", flush=True)

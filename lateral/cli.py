@@ -51,7 +51,7 @@ from lateral.training.fit import fit_network
 from lateral.training.watch import refuse_another
 from lateral.utility import UndersampledWarning, estimate_utility
 
-__all__ = ["RenamedWarning", "initial_scores", "main", "train_and_evaluate"]
+__all__ = ["RenamedWarning", "initial_scores", "keys_of", "main", "train_and_evaluate"]
 
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
 
@@ -141,6 +141,12 @@ def initial_scores(run: Run) -> dict[str, float]:
     return {f"initial_{name}": round(float(value), 6) for name, value in scores_of(states, model).items()}
 
 
+def keys_of(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The keys of a training and of its evaluation."""
+    train_key, test_key = jax.random.split(_key(seed))
+    return train_key, test_key
+
+
 def train_and_evaluate(
     method: str,
     preset_name: str,
@@ -162,7 +168,7 @@ def train_and_evaluate(
         changes["gradient"] = ESTIMATORS[changes["gradient"]]()
     model, settings = preset(method, preset_name, **changes)
     train = trainer(method, preset_name)
-    train_key, test_key = jax.random.split(_key(seed))
+    train_key, test_key = keys_of(seed)
     start, diverged = time.perf_counter(), None
     if initial is not None:
         settings["initial_params"] = _warm_start(model.network, initial, jax.random.fold_in(train_key, 0))

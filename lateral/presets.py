@@ -35,22 +35,37 @@ __all__ = [
 MAX_RATE = 5.0
 # For each method its presets, the default first.
 METHODS: dict[str, tuple[str, ...]] = {
-    "evolution": ("recipe", "guide", "pathwise", "any-shape"),
+    "evolution": ("recipe", "guide", "pathwise", "any-shape", "odd-shape"),
     "backprop": ("recipe", "pathwise", "guide"),
     "score": ("recipe", "exploration"),
 }
-PRESETS = ("recipe", "guide", "pathwise", "exploration", "any-shape")
+PRESETS = ("recipe", "guide", "pathwise", "exploration", "any-shape", "odd-shape")
 # Within the tissue a consensus is worth nothing; for the ensemble the best random step rules make one.
 OF_MODEL = {
     ("score", "exploration"): {"n_replicates": 256, "objective": "tissue"},
     ("score", "recipe"): {"n_replicates": 512, "objective": "tissue"},
     ("backprop", "recipe"): {"n_replicates": 512, "objective": "tissue"},
+    ("evolution", "any-shape"): {"n_replicates": 256, "objective": "tissue"},
+    ("evolution", "odd-shape"): {"n_replicates": 512, "objective": "tissue"},
 }
 FROM_STEPS = {"draw_from": "steps", "n_candidates": 4096, "n_restarts": 2, "n_exploration": 0}
 FROM_STEPS |= {"n_epochs": 200}
 OF_RECIPE = {
     "score": FROM_STEPS | {"gradient": Score(n_chunks=50), "learning_rate": 0.15},
     "backprop": FROM_STEPS | {"gradient": ValueGradient(), "learning_rate": 0.1},
+}
+OF_SHAPE = {
+    "any-shape": {},
+    "odd-shape": {
+        "refined_heats": True,
+        "n_survivors": 1,
+        "n_settling": 6,
+        "settling_divisors": (1, 4),
+        "n_generations": 60,
+        "mutation_decay": 0.95,  # to a twentieth
+        "dt_divisors": (1, 4),
+        "duration_shares": (1.0,),
+    },
 }
 # What each training function takes as loose settings, with its defaults.
 _SETTINGS = {
@@ -66,7 +81,7 @@ def trainer(method: str, name: str = "recipe") -> Callable:
     check_choice("preset", name, PRESETS)
     check_choice("preset", name, METHODS[check_choice("method", method, METHODS)])
     if method == "evolution":
-        return islands.train_islands if name == "any-shape" else train_evolution
+        return islands.train_islands if name in OF_SHAPE else train_evolution
     return train_restarts if method == "score" or name == "recipe" else train_backprop
 
 
@@ -90,11 +105,12 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     scored by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of
     300 steps, with a falling learning rate and clipped gradients. For evolution it is the recipe.
     `any-shape` evolves step rules that need not be odd, for the worst objective at several time steps: such rules can
-    make one pattern only.
+    make one pattern only. `odd-shape` evolves odd ones of three cuts on the same islands, with steep edges, for the
+    worse objective of dt and dt/4.
 
     Args:
         method: `"evolution"`, `"backprop"` or `"score"`.
-        name: `"recipe"`, `"guide"`, `"pathwise"`, `"exploration"` or `"any-shape"`.
+        name: `"recipe"`, `"guide"`, `"pathwise"`, `"exploration"`, `"any-shape"` or `"odd-shape"`.
         **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the score trains at a
             tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of the training
             function.
@@ -120,7 +136,7 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
         raise ValueError(f"{train.__name__}, which the preset {name!r} is for, has no setting {min(unknown)!r}")
     of_model = {"network": network} | of_model
     if train is islands.train_islands:
-        model, settings = Model(**{"n_replicates": 256, "objective": "tissue"} | of_model), changes
+        model, settings = Model(**OF_MODEL[method, name] | of_model), OF_SHAPE[name] | changes
     elif name == "guide" or method == "evolution":
         model, settings = Model(**of_model), changes
     elif train is train_restarts:
@@ -151,6 +167,8 @@ def _network(method: str, name: str, hidden_dims, max_rate):
             return StepNetwork(max_rate=max_rate)
         if name == "any-shape":
             return dataclasses.replace(islands.NETWORK, max_rate=max_rate)
+        if name == "odd-shape":
+            return StepNetwork(n_cuts=3, edge=0.001, max_rate=max_rate)
         if trainer(method, name) is train_restarts:
             return RBFNetwork(max_rate=max_rate)
     layers = HIDDEN_DIMS if hidden_dims is None else hidden_dims

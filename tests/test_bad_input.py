@@ -313,7 +313,7 @@ MISTAKES = {
     "unknown method": (lambda: preset("adam"), "method must be one of 'evolution', 'backprop', 'score', got 'adam'"),
     "unknown preset": (
         lambda: preset("backprop", "best"),
-        "preset must be one of 'recipe', 'guide', 'pathwise', 'exploration', 'any-shape', got 'best'",
+        "preset must be one of 'recipe', 'guide', 'pathwise', 'exploration', 'any-shape', 'odd-shape', got 'best'",
     ),
     # evaluation and files
     "unknown setting": (

@@ -89,6 +89,14 @@ def test_a_run_tells_what_it_grew_from_and_what_it_cost(run):
     assert run.settings["cell_updates"] == drawn + settled + gone_on
 
 
+def test_refined_heats_score_at_a_quarter_of_the_time_step_too(run):
+    refined = train(refined_heats=True)
+    one = MODEL.cell_updates
+    later = 32 * 2 * one + 16 * 16 * one  # on 64 tissues, on 512
+    assert refined.settings["cell_updates"] == run.settings["cell_updates"] + 4 * later
+    assert refined.settings["candidates"] == run.settings["candidates"], "the first heat is the same"
+
+
 def test_it_goes_on_from_a_checkpoint_to_the_same_end(run, tmp_path):
     path, chunks = tmp_path / "run.npz", []
 
@@ -153,4 +161,21 @@ def test_refuses_with_the_reason(settings, said):
 def test_the_preset_asks_for_any_shape():
     model, settings = preset("evolution", "any-shape", n_islands=2)
     assert model.network == StepNetwork(odd=False, edge=0.015, highest=8.0) and model.objective == "tissue"
-    assert settings == {"n_islands": 2}
+    assert settings == {"n_islands": 2} and model.n_replicates == 256
+
+
+def test_the_preset_of_odd_rules_asks_for_two_time_steps():
+    model, settings = preset("evolution", "odd-shape", n_cells=9, n_generations=3)
+    assert model.network == StepNetwork(n_cuts=3, edge=0.001) and model.network.odd
+    assert (model.n_cells, model.n_replicates, model.objective) == (9, 512, "tissue")
+    assert settings["dt_divisors"] == settings["settling_divisors"] == (1, 4) and settings["refined_heats"]
+    assert settings["n_generations"] == 3
+
+
+def test_odd_rules_are_evolved_to_the_dead_band_and_keep_it_at_a_quarter_of_the_time_step():
+    """In a small budget: five cells, where another kind of rule is better than the dead band."""
+    sizes = {"n_candidates": 1024, "n_islands": 2, "n_settling": 4, "n_generations": 12, "n_replicates": 256}
+    model, settings = preset("evolution", "odd-shape", n_cells=5, **sizes)
+    run = train_islands(model, key=jax.random.key(0), **settings)
+    result = lateral.evaluate(run.regulatory_function, model, key=jax.random.key(1))
+    assert min(result.utility, result.utility_refined) > 0.7 and result.alternation > 0.9

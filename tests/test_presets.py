@@ -43,6 +43,7 @@ def test_the_guide_is_the_document_to_the_letter(method):
         ("score", "exploration", RBFNetwork(max_rate=5.0)),
         ("backprop", "recipe", RBFNetwork(max_rate=5.0)),
         ("evolution", "any-shape", StepNetwork(odd=False, edge=0.015, highest=8.0, max_rate=5.0)),
+        ("evolution", "odd-shape", StepNetwork(n_cuts=3, edge=0.001, max_rate=5.0)),
     ],
 )
 def test_all_but_the_guide_bound_the_rate(method, name, network):

@@ -1,4 +1,4 @@
-"""Islands: rules of any shape, evolved at several time steps at once (notebook 07).
+"""Islands: step rules, evolved at several time steps at once (notebook 07).
 
 A rule need not treat both fates alike. Under some rules one pattern alone is at rest, and U passes the 1 - 1/N of two
 perfect patterns. The first such rules that a search finds work at the time step of the search only: the error of the
@@ -9,8 +9,14 @@ integrator is what keeps the other patterns moving. At a fine step a rule must d
 On an island a rule improves where no other kind of rule competes with it: at a fine step a rule that makes two patterns
 is better than most that will make one. What follows counts each rule by the *worse* of two objectives: at the time
 step, and at a tenth of it after two fifths of the duration. The finer its steps, the longer a tissue takes to find its
-one pattern. Less time at dt/10 therefore stands for the whole time at dt/40, at a tenth of the work. Islands run side
-by side, one thread each.
+one pattern. Less time at dt/10 therefore stands for the whole time at dt/40, at a tenth of the work.
+
+An odd rule makes both patterns equally often. Here none is rare: the islands keep a few kinds apart and find the
+numbers of the best. The heats leave behind what lives off the time step (`refined_heats`), and rules count by the worse
+of dt and dt/4. Three cuts leave few numbers to find. Edges may be as steep as one likes, since no gradient goes through
+them (`preset("evolution", "odd-shape")`).
+
+Islands run side by side, one thread each.
 """
 
 import dataclasses
@@ -25,7 +31,7 @@ from jaxtyping import Array
 
 from lateral.checks import check_key
 from lateral.evolution import EvolutionPlan, EvolutionStrategy, best_parent, check_divisors
-from lateral.fields import documented, recorded, settings, size, sort_settings, value
+from lateral.fields import documented, flag, recorded, settings, size, sort_settings, value
 from lateral.model import Model, check_model
 from lateral.runs import Run
 from lateral.step_network import SMOOTH, StepNetwork
@@ -39,10 +45,6 @@ __all__ = ["NETWORK", "PLAN", "STRATEGY", "Islands", "train_islands"]
 
 NETWORK = StepNetwork(odd=False, **SMOOTH)
 
-# By their objectives at the time step alone: rules that make one pattern at a finer step too are rare.
-SELECTION = (Heat(256, 16, share=0.5), Heat(16, 64))
-N_LAST = 512  # tissues of the last heat
-
 
 @settings
 class Islands:
@@ -53,9 +55,19 @@ class Islands:
     n_survivors: int = size(2, "best of those that evolve on, at most n_islands")
     n_settling: int = size(8, "generations on each island")
     settling_divisors: tuple[int, ...] = value((10,), "`dt_divisors` of the strategy on the islands", check_divisors)
+    refined_heats: bool = flag(
+        False,
+        "whether all heats but the first score rules at a quarter of the time step too; the lower objective less the "
+        "difference counts. Rules that make one pattern at a finer step are too rare to be chosen by it",
+    )
     n_threads: int | None = size(
         None, "islands that evolve at once; by default one for each core", optional=True, recorded=False
     )
+
+    def heats(self) -> tuple[Heat, ...]:
+        """How the random rules are halved."""
+        later = partial(Heat, refine=self.refined_heats)
+        return Heat(256, 16, share=0.5), later(16, 64), later(self.n_islands, 512)
 
 
 # How the best islands evolve on, if nothing else is said; on the islands themselves `n_settling` generations.
@@ -82,7 +94,7 @@ def train_islands(
     callback: Callable[[Training], Any] | None = None,
     **settings_: Any,
 ) -> Run:
-    """Evolve rules of any shape from several random starts at once, and return the best at several time steps.
+    """Evolve rules from several random starts at once, and return the best at several time steps.
 
     Args:
         model: what is trained; by default a `StepNetwork` that need not be odd, on 256 replicates with the objective
@@ -126,8 +138,7 @@ def _settle_and_go_on(model, plan: Islands, last: EvolutionPlan, strategy, watch
     draw_key, settling_key, last_key = jax.random.split(check_key(key), 3)
     starts, candidates, work = [initial_params], None, 0
     if initial_params is None:
-        heats = (*SELECTION, Heat(plan.n_islands, N_LAST))
-        starts, candidates, work = draw_and_halve(model, draw_key, plan.n_candidates, heats)
+        starts, candidates, work = draw_and_halve(model, draw_key, plan.n_candidates, plan.heats())
     beside = {"model": model, "watch": watch, "n_threads": plan.n_threads}
     first = last.changed(n_generations=plan.n_settling)
     coarser = strategy.changed(dt_divisors=plan.settling_divisors, duration_shares=(1.0,))
