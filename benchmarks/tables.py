@@ -216,9 +216,9 @@ def odd(results: dict) -> str:
             dead_band = by_hand(results, label, "dead band", trained, name)
             cells += [number(f(trained)) for f in (np.median, np.min)] + [number(np.median(dead_band))]
             above = above & (trained > dead_band)
-        rows.append([label, *cells, f"{above.sum()} of {above.size}", f"{np.median(row['seconds']):.0f}"])
+        rows.append([label, *cells, f"{above.sum()} of {above.size}"])
     heads = ["tissue", *["median U", "worst", "dead band"], *["at dt/4: median", "worst", "dead band"]]
-    heads += ["above it at both", "s"]
+    heads += ["above it at both"]
     return markdown(heads, rows)
 
 

@@ -143,8 +143,7 @@ def initial_scores(run: Run) -> dict[str, float]:
 
 def keys_of(seed: int) -> tuple[jax.Array, jax.Array]:
     """The keys of a training and of its evaluation."""
-    train_key, test_key = jax.random.split(_key(seed))
-    return train_key, test_key
+    return tuple(jax.random.split(_key(seed)))
 
 
 def train_and_evaluate(

@@ -54,19 +54,10 @@ OF_RECIPE = {
     "score": FROM_STEPS | {"gradient": Score(n_chunks=50), "learning_rate": 0.15},
     "backprop": FROM_STEPS | {"gradient": ValueGradient(), "learning_rate": 0.1},
 }
-OF_SHAPE = {
-    "any-shape": {},
-    "odd-shape": {
-        "refined_heats": True,
-        "n_survivors": 1,
-        "n_settling": 6,
-        "settling_divisors": (1, 4),
-        "n_generations": 60,
-        "mutation_decay": 0.95,  # to a twentieth
-        "dt_divisors": (1, 4),
-        "duration_shares": (1.0,),
-    },
-}
+# The last mutations are a twentieth as strong as the first.
+ODD = {"refined_heats": True, "n_survivors": 1, "n_settling": 6, "n_generations": 60, "mutation_decay": 0.95}
+ODD |= {"settling_divisors": (1, 4), "dt_divisors": (1, 4), "duration_shares": (1.0,)}
+OF_SHAPE = {"any-shape": {}, "odd-shape": ODD}
 # What each training function takes as loose settings, with its defaults.
 _SETTINGS = {
     train_evolution: (EvolutionPlan(), EvolutionStrategy()),
