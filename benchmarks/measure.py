@@ -1,6 +1,6 @@
 """Measure what docs/measured.md and BACKPROP_GUIDE.md state: trained utilities over several seeds.
 
-    python benchmarks/measure.py                 # everything, about two hours on two cores
+    python benchmarks/measure.py                 # everything, two to three hours on two cores
     python benchmarks/measure.py main --seeds 3  # one group, fewer seeds
     python benchmarks/measure.py --tables        # measures nothing; only writes the tables again
 
