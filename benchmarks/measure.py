@@ -20,7 +20,7 @@ import optax
 from stored import save_json
 from tables import EXPLORATION, PATTERN_HEADS, RECIPE, RESULTS, WINDOWS, patterns, write_tables
 
-from lateral import MLP, DeadBand, Model, RBFNetwork, Score, StepNetwork, TanhInhibition, evaluate
+from lateral import MLP, DeadBand, Evaluation, Model, RBFNetwork, Score, StepNetwork, TanhInhibition, evaluate
 from lateral.cli import initial_scores, keys_of, train_and_evaluate
 
 GUIDE = ("backprop", "guide")
@@ -41,6 +41,7 @@ OTHER_TISSUES = {
     "noise 0.2": {"noise_strength": 0.2},
     "ring of 8": {"n_cells": 8, "boundary": "ring"},
 }
+ALL_TISSUES = {"N = 7": {}} | OTHER_TISSUES
 RING_OF_7 = {"n_cells": 7, "boundary": "ring"}
 # Three times the work of a recipe, with steeper edges, and the answer to begin with.
 FROM_DEAD_BAND = TISSUE | {
@@ -133,12 +134,9 @@ GROUPS = {
         "ring of 7": (*BEST, RING_OF_7),
     },
     # Odd rules evolved on islands, without retuning either.
-    "odd": {tissue: (*ODD_SHAPE, changes) for tissue, changes in ({"N = 7": {}} | OTHER_TISSUES).items()},
+    "odd": {tissue: (*ODD_SHAPE, changes) for tissue, changes in ALL_TISSUES.items()},
     # How far above the dead band an odd rule can be.
-    "limit": {
-        tissue: ("evolution", "recipe", FROM_DEAD_BAND | changes)
-        for tissue, changes in ({"N = 7": {}} | OTHER_TISSUES).items()
-    },
+    "limit": {tissue: ("evolution", "recipe", FROM_DEAD_BAND | changes) for tissue, changes in ALL_TISSUES.items()},
     # Not from random networks: one start, which knows something of the answer.
     "warm": {
         "exploration, from evolution": (*EXPLORE, from_evolution),
@@ -148,33 +146,36 @@ GROUPS = {
     # Rules by hand on the replicates that the trained rules of the same seed are evaluated on.
     "beside": {
         f"{tissue}, {rule}": (f, changes)
-        for tissue, changes in ({"N = 7": {}} | OTHER_TISSUES | {"ring of 7": RING_OF_7}).items()
+        for tissue, changes in (ALL_TISSUES | {"ring of 7": RING_OF_7}).items()
         for rule, f in {"dead band": DeadBand(0.12), "tanh": TanhInhibition()}.items()
     },
 }
 
 
-def measure_by_hand(f: Callable, changes: dict, seeds: int) -> dict:
-    """What a rule that nobody trains reaches."""
-    results = [evaluate(f, Model(**TISSUE | changes), key=keys_of(seed)[1]) for seed in range(seeds)]
+def evaluated(results: list[Evaluation]) -> dict[str, list[float]]:
+    """The columns of a row that every rule has, trained or not."""
     return {name: [round(getattr(result, name), 4) for result in results] for name in EVALUATED}
 
 
+def measure_by_hand(f: Callable, changes: dict, seeds: int) -> dict:
+    """What a rule that nobody trains reaches."""
+    return evaluated([evaluate(f, Model(**TISSUE | changes), key=keys_of(seed)[1]) for seed in range(seeds)])
+
+
 def measure(method: str, preset: str, changes: dict | Callable, seeds: int) -> dict:
-    row = {name: [] for name in (*EVALUATED, "seconds", "diverged_at")}
+    results, row = [], {"seconds": [], "diverged_at": []}
     row |= {"initial_utility": [], "initial_alternation": [], "median_candidate": [], "cell_updates": []}
     for seed in range(seeds):
         of_seed = changes(seed) if callable(changes) else changes
         run, result, seconds, error = train_and_evaluate(method, preset, seed, progress=False, **of_seed)
-        for name in EVALUATED:
-            row[name].append(round(getattr(result, name), 4))
+        results.append(result)
         row["seconds"].append(round(seconds, 2))
         row["diverged_at"].append(None if error is None else error.epoch)
         for name, value in initial_scores(run).items():
             row[name].append(round(value, 4))
         row["median_candidate"].append((run.settings.get("candidates") or [None] * 3)[1])
         row["cell_updates"].append(run.settings.get("cell_updates"))
-    return row
+    return evaluated(results) | row
 
 
 def summary(row: dict) -> str:
