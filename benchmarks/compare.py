@@ -12,9 +12,10 @@ is counted in cell updates: cells times replicates times steps of every simulati
 gradient, pathwise or by the score, costs three simulations. Everything that a method does to decide counts: what it
 starts from, and the rescoring of the last parents of evolution. Presets draw their own starts; all others start from
 the best of 256 random networks on 64 replicates, and where f is a step rule from the best of 4,096, halved as the
-recipes halve them. Measuring the answers on fresh replicates does not count: 4,000 at each checkpoint and 20,000 at
-the end, at the time step and at a quarter of it; the answer once more at dt/10 and dt/40, on 4,000. Seconds leave out
-compilation and are stored by runs with one worker only.
+recipes halve them; there the searches have edges as steep as the recipe has at its end. Measuring the answers on fresh
+replicates does not count: 4,000 at each checkpoint and 20,000 at the end, at the time step and at a quarter of it; the
+answer once more at dt/10 and dt/40, on 4,000. Seconds leave out compilation and are stored by runs with one worker
+only.
 
 Presets bring their settings, and the two recipes end long before the budget. "steps" draws random step rules and halves
 them, nothing else. All others are tuned here by equal numbers of trials, each on seeds 100 and 101, and chosen by the
@@ -103,6 +104,8 @@ def run(method, network_name, seed, settings, budget, n_checkpoints, timed) -> d
     if timed:
         warm_up(method, network_name, json.dumps(settings))
     network = NETWORKS[network_name]
+    if network_name == STEP_RULE and method in SEARCHES:
+        network = network.sharpened()  # as what finishes the recipe
     clock = time.perf_counter()
     if method in AS_THEY_ARE:
         if method in PRESETS:

@@ -31,7 +31,17 @@ ODD_SHAPE = ("evolution", "odd-shape")
 EVALUATED = ("utility", "utility_se", "alternation", "utility_refined")
 TISSUE, ENSEMBLE = {"objective": "tissue"}, {"objective": "ensemble"}
 
-SEEDS = {"main": 10, "pathwise": 5, "guide": 3, "score": 3, "tissues": 5, "odd": 3, "limit": 2, "warm": 5, "beside": 5}
+SEEDS = {
+    "main": 10,
+    "pathwise": 5,
+    "guide": 3,
+    "score": 3,
+    "tissues": 10,
+    "odd": 3,
+    "limit": 2,
+    "warm": 5,
+    "beside": 10,
+}
 
 OTHER_TISSUES = {
     "N = 5": {"n_cells": 5},

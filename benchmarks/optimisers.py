@@ -61,7 +61,7 @@ class Knots:
 
 
 STEP_RULE = "step rule"
-NETWORKS = {"network": lateral.RBFNetwork(), "table": Knots(), STEP_RULE: lateral.StepNetwork()}
+NETWORKS = {"network": lateral.RBFNetwork(), "table": Knots(), STEP_RULE: lateral.preset("score")[0].network}
 
 
 def simulations(n_replicates: int) -> int:

@@ -51,7 +51,7 @@ OF_MODEL = {
 FROM_STEPS = {"draw_from": "steps", "n_candidates": 4096, "n_restarts": 2, "n_exploration": 0}
 FROM_STEPS |= {"n_epochs": 200}
 OF_RECIPE = {
-    "score": FROM_STEPS | {"gradient": Score(n_chunks=50), "learning_rate": 0.15},
+    "score": FROM_STEPS | {"gradient": Score(n_chunks=50), "learning_rate": 0.15, "n_finishing": 20},
     "backprop": FROM_STEPS | {"gradient": ValueGradient(), "learning_rate": 0.1},
 }
 # The last mutations are a twentieth as strong as the first.
@@ -155,7 +155,7 @@ def _network(method: str, name: str, hidden_dims, max_rate):
     max_rate = None if max_rate == math.inf else check_number("max_rate", max_rate, above=0.0)
     if hidden_dims is None:
         if (method, name) == ("score", "recipe"):
-            return StepNetwork(max_rate=max_rate)
+            return StepNetwork(n_cuts=3, edge=0.003, max_rate=max_rate)
         if name == "any-shape":
             return dataclasses.replace(islands.NETWORK, max_rate=max_rate)
         if name == "odd-shape":

@@ -1,5 +1,6 @@
 """Step rules: piecewise constant f, of which many can be drawn and a few are good."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -16,6 +17,7 @@ __all__ = ["CUT_UNIT", "LEVELS", "SMOOTH", "StepNetwork", "stretches"]
 
 LEVELS = (0.3, 1.0, 3.0)  # rates that a random rule draws from, besides 0 and its highest
 CUT_UNIT = 0.02  # cuts are learned in these units of s̄, so that one learning rate suits them and the levels
+SHARP = 0.001  # edges that no gradient goes through
 SMOOTH = {"edge": 0.015, "highest": 8.0}  # of rules no steeper than bumps, or for finer time steps
 
 
@@ -73,6 +75,10 @@ class StepNetwork:
         levels = jnp.array([stretch.mean() for stretch in np.split(values, starts[1:])])
         share = 1.0 if self.max_rate is None else jnp.tanh(self.highest / self.max_rate)
         return {"cuts": jnp.asarray(cuts / CUT_UNIT), "levels": before_bound(levels, self.max_rate, share)}
+
+    def sharpened(self) -> "StepNetwork":
+        """The network to finish with, by a search: gradients scatter the more, the steeper the edges are."""
+        return dataclasses.replace(self, edge=min(self.edge, SHARP))
 
     def apply(self, params: dict[str, Array], neighbour_mean: ArrayLike) -> Array:
         """Rates of neighbour means of any shape."""

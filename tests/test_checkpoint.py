@@ -33,7 +33,7 @@ TRAININGS = {
     "pathwise": lambda **kept: lateral.train_backprop(MODEL, key=KEY, **SHORT, check_every=4, n_fresh=40, **kept),
     "score": lambda **kept: lateral.train_backprop(MODEL, key=KEY, **SHORT, gradient=lateral.Score(), **kept),
     "restarts": lambda **kept: lateral.train_restarts(
-        MODEL, key=KEY, n_candidates=6, n_restarts=3, n_exploration=50, n_epochs=50, n_fresh=40, **kept
+        MODEL, key=KEY, n_candidates=6, n_restarts=3, n_exploration=50, n_epochs=50, n_fresh=40, n_finishing=6, **kept
     ),
     "any algorithm": lambda **kept: lateral.train(
         lateral.EvolutionStrategy(population_size=6, n_parents=2), MODEL, key=KEY, n_steps=10, chunk_size=2, **kept
@@ -109,7 +109,20 @@ def test_what_a_second_try_has_not_come_to_is_kept(tmp_path, uninterrupted):
     chunks = []
     run = TRAININGS["restarts"](checkpoint=file, callback=lambda training: chunks.append(training.n_done))
     assert_same(run, uninterrupted("restarts"))
-    assert len(chunks) == 10 - 7 - 1, "of ten chunks of 25 epochs"
+    assert len(chunks) == 10 + 2 - 7 - 1, "of ten chunks of 25 epochs, and two of up to five generations"
+
+
+@pytest.mark.slow
+def test_an_interruption_of_the_finish_loses_nothing(tmp_path, uninterrupted):
+    """The run so far is the best trained by the gradient, and the same call goes on with the last generation."""
+    file = tmp_path / "run.npz"
+    with pytest.raises(TrainingInterrupted) as caught:
+        TRAININGS["restarts"](checkpoint=file, callback=interrupt_after(11), n_threads=1)
+    assert caught.value.run.method == uninterrupted("restarts").method
+    chunks = []
+    run = TRAININGS["restarts"](checkpoint=file, callback=lambda training: chunks.append(training.n_done))
+    assert_same(run, uninterrupted("restarts"))
+    assert chunks == [6]
 
 
 def test_a_mistake_leaves_no_file(tmp_path):

@@ -332,6 +332,12 @@ def test_steep_edges_make_a_dead_band_good(key, float32):
     assert utilities[0] > utilities[1] + 0.02 > utilities[2] + 0.05
 
 
+def test_sharpened_edges_are_never_wider_than_they_were():
+    for edge, sharp in ((0.02, 0.001), (0.0005, 0.0005)):
+        network = StepNetwork(n_cuts=2, edge=edge, odd=False)
+        assert network.sharpened() == StepNetwork(n_cuts=2, edge=sharp, odd=False)
+
+
 # --- a network close to a rule
 
 

@@ -39,7 +39,7 @@ def test_the_guide_is_the_document_to_the_letter(method):
     [
         ("evolution", "recipe", MLP((8, 8), max_rate=5.0)),
         ("backprop", "pathwise", MLP((8, 8), max_rate=5.0)),
-        ("score", "recipe", StepNetwork(max_rate=5.0)),
+        ("score", "recipe", StepNetwork(n_cuts=3, edge=0.003, max_rate=5.0)),
         ("score", "exploration", RBFNetwork(max_rate=5.0)),
         ("backprop", "recipe", RBFNetwork(max_rate=5.0)),
         ("evolution", "any-shape", StepNetwork(odd=False, edge=0.015, highest=8.0, max_rate=5.0)),
@@ -64,7 +64,8 @@ def test_hidden_dims_ask_for_a_multilayer_perceptron():
 def test_both_gradients_start_from_the_best_of_thousands_of_step_rules_and_make_patterns():
     model, settings = preset("score", n_epochs=300)
     assert model.objective == "tissue" and preset("score", objective="ensemble")[0].objective == "ensemble"
-    assert settings == FROM_STEPS | {"n_epochs": 300, "gradient": Score(n_chunks=50), "learning_rate": 0.15}
+    own = {"n_epochs": 300, "gradient": Score(n_chunks=50), "learning_rate": 0.15, "n_finishing": 20}
+    assert settings == FROM_STEPS | own
     assert preset("backprop")[0] == model.changed(network=RBFNetwork(max_rate=5.0)), "no path through steep edges"
     assert preset("backprop")[1].items() >= (FROM_STEPS | {"gradient": ValueGradient()}).items()
 

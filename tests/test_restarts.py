@@ -19,13 +19,15 @@ from lateral import (
 )
 from lateral.evaluation import fresh_objective, merit
 from lateral.step_network import SMOOTH
-from lateral.training import restarts
+from lateral.training import finish, restarts
 from lateral.training.halving import best_candidates, draw_and_halve, heats
 
 pytestmark = [pytest.mark.usefixtures("float32"), pytest.mark.filterwarnings("ignore::lateral.TimeStepWarning")]
 
 MODEL = Model(network=RBFNetwork(9), n_cells=4, n_replicates=64, n_steps=60, dt=0.02, objective="tissue")
+STEPS = MODEL.changed(network=StepNetwork(3, edge=0.02), n_replicates=65)
 SIZES = dict(n_candidates=16, n_restarts=3, n_survivors=2, n_exploration=4, n_epochs=6, check_every=3, n_fresh=400)
+FROM_STEPS = dict(draw_from="steps", n_candidates=64, n_restarts=2, n_exploration=0)
 
 
 def train(model=MODEL, **settings):
@@ -115,9 +117,8 @@ def test_random_rules_of_another_kind_are_halved_and_the_network_is_fitted_to_th
     assert run.settings["cell_updates"] == drawn.work + training
     assert len(run.history["loss"]) == 6
 
-    steps = MODEL.changed(network=StepNetwork(3, edge=0.02))
-    trained = train(steps, draw_from="steps", **sizes)
-    drawn = draw_and_halve(steps, key, 64, heats(64, 2))
+    trained = train(STEPS, draw_from="steps", **sizes)
+    drawn = draw_and_halve(STEPS, key, 64, heats(64, 2))
     cuts = [best["cuts"] for best in drawn.best]
     assert any(np.array_equal(trained.initial_params["cuts"], of_one) for of_one in cuts), "no fit, but the rule itself"
 
@@ -125,6 +126,45 @@ def test_random_rules_of_another_kind_are_halved_and_the_network_is_fitted_to_th
     assert own.settings["draw_from"]["type"] == "MLP" and own.model.network == MODEL.network
     same = train(draw_from=MODEL.network, **sizes)
     assert same.settings["cell_updates"] == run.settings["cell_updates"]
+
+
+@pytest.mark.slow
+def test_evolution_finishes_the_best_with_steeper_edges_at_two_time_steps():
+    """It is the same training before, what follows is counted, and it does not depend on the number of threads."""
+    before, run = train(STEPS, **FROM_STEPS), train(STEPS, **FROM_STEPS, n_finishing=7)
+    assert before.settings["finished"] is None
+    was, became = run.settings["finished"]
+    assert merit(became) > merit(was), "of this key"
+    assert run.settings["fresh_objective"] == became
+    assert run.model == STEPS.changed(network=StepNetwork(3, edge=0.001))
+    np.testing.assert_array_equal(run.history["loss"], before.history["loss"])
+    np.testing.assert_array_equal(run.initial_params["cuts"], before.initial_params["cuts"])
+    generations, checks = 7 * 16 * 32 * 5, 2 * 400 * 5  # at dt and dt / 4
+    assert run.settings["cell_updates"] - before.settings["cell_updates"] == 4 * 60 * (generations + checks)
+    for params, model, stored in ((before.params, STEPS, was), (run.params, run.model, became)):
+        again = fresh_objective(params, model, jax.random.key(77), 20_000)
+        np.testing.assert_allclose(again, stored, atol=0.12)  # 400 replicates against 20,000
+    alone = train(STEPS, **FROM_STEPS, n_finishing=7, n_threads=1)
+    np.testing.assert_array_equal(alone.params["cuts"], run.params["cuts"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strength", [1e4, 1e12])
+def test_a_finish_that_gains_nothing_changes_nothing(monkeypatch, strength):
+    monkeypatch.setattr(finish, "STRATEGY", finish.STRATEGY.changed(mutation_strength=strength))
+    before, run = train(STEPS, **FROM_STEPS), train(STEPS, **FROM_STEPS, n_finishing=2)
+    jax.tree.map(np.testing.assert_array_equal, run.params, before.params)
+    assert run.model == before.model
+    assert run.settings["fresh_objective"] == before.settings["fresh_objective"]
+    assert run.settings["cell_updates"] > before.settings["cell_updates"]
+
+
+@pytest.mark.slow
+def test_a_network_without_sharper_edges_is_finished_as_it_is():
+    run = train(n_finishing=3, n_threads=1)
+    assert run.model.network in (MODEL.network, MODEL.network.smoothed())
+    was, became = run.settings["finished"]
+    assert merit(run.settings["fresh_objective"]) >= min(merit(was), merit(became))
 
 
 @pytest.mark.slow
@@ -212,6 +252,7 @@ def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypat
         ({"training_noise": "loud"}, "training_noise must be one of"),
         ({"draw_from": "hats"}, "draw_from must be one of 'network', 'steps', got 'hats'"),
         ({"draw_from": 3}, "draw_from must have a method apply"),
+        ({"n_finishing": -1}, "n_finishing must be >= 0, got -1"),
         ({"n_exploration": -1}, "n_exploration must be >= 0, got -1"),
     ],
 )

@@ -13,7 +13,7 @@ MODULES = sorted((ROOT / "lateral").rglob("*.py"))
 OTHERS = sorted(path for folder in ("benchmarks", "tests", "tools") for path in (ROOT / folder).glob("*.py"))
 LESSONS = ("dynamics", "utility", "network", "evolution", "backprop")
 MAX_LINES, MAX_LINES_OF_A_FUNCTION, MAX_LINES_OF_THE_LESSONS = 350, 60, 1145
-MAX_LINES_OF_THE_CORE, MAX_LINES_OF_ITS_CODE = 7_600, 4_650
+MAX_LINES_OF_THE_CORE, MAX_LINES_OF_ITS_CODE = 7_700, 4_700
 NOT_THE_CORE = {
     "pictures": (
         "figure",

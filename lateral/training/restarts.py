@@ -22,6 +22,8 @@ Exploration finds steep flanks and a flat piece between them. A start that has t
 This is `draw_from="steps"` with `n_exploration=0`; any other network may draw the rules too (`training.halving`). No
 fit is needed where the network that is trained is a `StepNetwork` itself, whose edges may be steeper than any bump.
 
+A search can finish what the gradient found (`n_finishing`, `training.finish`).
+
 Restarts run side by side, one thread each, and not under one `vmap`: XLA does not share loops as small as theirs out
 among the cores of a CPU.
 """
@@ -48,6 +50,7 @@ from lateral.training.checkpoint import Checkpoint, identity_of
 from lateral.training.descent import GradientDescent, descend
 from lateral.training.driver import Training, TrainingDiverged
 from lateral.training.estimators import Score, check_estimator
+from lateral.training.finish import finish
 from lateral.training.fit import fit_network
 from lateral.training.halving import Drawn, best_candidates, draw_and_halve, heats
 from lateral.training.parallel import side_by_side
@@ -104,6 +107,12 @@ class Restarts:
     clip_norm: float | None = number(None, "bound on the global norm of the gradient", above=0.0, optional=True)
     check_every: int = size(600, "epochs between two checks on fresh replicates, see `Plan`")
     n_fresh: int = size(4000, "fresh replicates of each check")
+    n_finishing: int = size(
+        0,
+        "generations of evolution that finish the best of all at dt and dt/4, as `network.sharpened()` where there is "
+        "that method; 0 for none",
+        minimum=0,
+    )
     n_threads: int | None = size(
         None, "restarts that run at once; by default one for each core", optional=True, recorded=False
     )
@@ -185,9 +194,10 @@ def train_restarts(
     Returns:
         The best `Run`: its history is that of its exploration and of what followed, its `initial_params` are the
         random network that it grew from, and its settings hold `candidates` (lowest, median and highest
-        objective of the random networks), `restarts` (fresh objectives after exploration, best first), and
-        `cell_updates`, all work together. Where nothing that followed was better than an explored network, that is
-        the result, and `run.model` holds the smoothed network.
+        objective of the random networks), `restarts` (fresh objectives after exploration, best first), `finished`
+        (those before and after finishing, on the same replicates, or None) and `cell_updates`, all work together. Where
+        nothing that followed was better than an explored network, that is the result, and `run.model` holds the
+        smoothed network; where finishing made it better, the sharpened one.
 
     Raises:
         TrainingDiverged: when no restart stayed finite.
@@ -203,7 +213,7 @@ def train_restarts(
     plan.check(model)
     method = plan.refinement(model)[1].method
     identity = identity_of(method, model, key, initial_params, recorded(plan))
-    n_all = plan.n_restarts * plan.n_exploration + plan.n_refined * plan.n_epochs
+    n_all = plan.n_restarts * plan.n_exploration + plan.n_refined * plan.n_epochs + plan.n_finishing
     kept = {"checkpoint": checkpoint, "callback": callback, "progress": progress}
     with Watch(n_all, "epoch", identity, model, **kept) as watch:
         run = watch.finished or watch.finish(_explore_and_refine(model, plan, watch, check_key(key), initial_params))
@@ -232,8 +242,11 @@ def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, 
     ranked = sorted((_fresh(run) for run in outcomes or refined if isinstance(run, Run)), key=merit, reverse=True)
     kept = recorded(plan) | {"n_training_steps": refinement[0].n_training_steps, "candidates": candidates}
     kept |= {"n_candidates": 0 if candidates is None else plan.n_candidates, "n_survivors": plan.n_refined}
-    kept |= {"restarts": ranked, "cell_updates": work}
-    return _best_line(survivors, refined, kept)
+    kept |= {"restarts": ranked, "cell_updates": work, "finished": None}
+    best = _best_line(survivors, refined, kept)
+    if not plan.n_finishing:
+        return best
+    return finish(best, plan.n_finishing, plan.n_fresh, watch, key=jax.random.fold_in(candidate_key, 1))
 
 
 def _explore(model: Model, plan: Restarts, watch: Watch, keys, starts: list) -> tuple[list, list]:
