@@ -53,7 +53,7 @@ OTHER_TISSUES = {
 }
 ALL_TISSUES = {"N = 7": {}} | OTHER_TISSUES
 RING_OF_7 = {"n_cells": 7, "boundary": "ring"}
-# Three times the work of a recipe, with steeper edges, and the answer to begin with.
+# More work than the recipe of the score, with steeper edges, and the answer to begin with.
 FROM_DEAD_BAND = TISSUE | {
     "initial": DeadBand(0.12),
     "network": StepNetwork(edge=0.001),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from lateral.plotting import COLOURS, Figure
 
@@ -113,6 +114,7 @@ def _draw_row(of_network: Mapping[str, list[dict]], by_work, by_time, at_the_end
         ends[method] = float(medians[-1])
     for ax, xlabel in ((by_work, "simulated cell updates"), (by_time, "time (s)")):
         ax.set(xscale="log" if ax.lines else "linear", xlabel=xlabel, ylabel="U, median of the seeds (bits per cell)")
+        ax.xaxis.set_minor_formatter(NullFormatter())  # in less than a decade their labels overlap
         ax.set_ylim(by_work.get_ylim())
         if not ax.lines:
             ax.set_axis_off()

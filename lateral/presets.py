@@ -88,9 +88,9 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     `guide` gives the network the neighbour mean as it is and leaves the rate unbounded, as the document does.
     `recipe` bounds |f| to 5. For evolution it scales the input of a perceptron. For the two gradients it starts from
     the best two of 4,096 random step rules, for patterns within the tissue (`objective="tissue"`): for `"score"` it
-    trains these very rules (`StepNetwork`) by the score estimator, for `"backprop"` an `RBFNetwork` that is fitted to
-    them, since no path goes through edges as steep, by windows of the dynamics with a critic at the end of each
-    (`ValueGradient`).
+    trains these very rules (`StepNetwork` of three cuts) by the score estimator, and a search finishes the best with
+    steeper edges (`training.finish`); for `"backprop"` an `RBFNetwork` that is fitted to them, since no path goes
+    through edges as steep, by windows of the dynamics with a critic at the end of each (`ValueGradient`).
     `exploration` trains by the score too, from random networks of the kind that is trained, which it explores first.
     `pathwise` is the best found for the gradient through the whole simulation: scaled input, |f| up to 5, soft fates
     scored by exact pattern probabilities (above 12 cells by their pairwise bound) on 256 replicates of a simulation of
