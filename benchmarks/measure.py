@@ -56,7 +56,7 @@ RING_OF_7 = {"n_cells": 7, "boundary": "ring"}
 # More work than the recipe of the score, with steeper edges, and the answer to begin with.
 FROM_DEAD_BAND = TISSUE | {
     "initial": DeadBand(0.12),
-    "network": StepNetwork(edge=0.001),
+    "network": StepNetwork().sharpened(),
     "n_replicates": 1024,
     "n_generations": 60,
     "population_size": 24,

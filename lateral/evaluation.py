@@ -32,6 +32,7 @@ __all__ = [
     "evaluate",
     "fresh_estimates",
     "fresh_objective",
+    "fresh_work",
     "merit",
     "warn_of_time_step",
     "what_was_found",
@@ -186,6 +187,11 @@ def fresh_objective(params: Any, model: Model, key: Array, n_replicates: int) ->
     model = model.changed(n_replicates=n_replicates)
     f = RegulatoryFunction(model.network, params)
     return tuple(hard_objective(final_states(f, model, key, refine=refine), model) for refine in (1, 4))
+
+
+def fresh_work(model: Model, n_replicates: int) -> int:
+    """Cell updates of a `fresh_objective`: once at the time step, four times as many at a quarter of it."""
+    return (1 + 4) * model.changed(n_replicates=n_replicates).cell_updates
 
 
 def merit(fresh: Sequence[ArrayLike]) -> ArrayLike:

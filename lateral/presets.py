@@ -14,7 +14,7 @@ from lateral.fields import setting_names, sort_settings
 from lateral.model import Model
 from lateral.network import HIDDEN_DIMS, MLP, RBFNetwork
 from lateral.relaxation import exact_relaxation
-from lateral.step_network import StepNetwork
+from lateral.step_network import SHARP, StepNetwork
 from lateral.training import islands
 from lateral.training.descent import GradientDescent
 from lateral.training.restarts import Restarts, train_restarts
@@ -159,7 +159,7 @@ def _network(method: str, name: str, hidden_dims, max_rate):
         if name == "any-shape":
             return dataclasses.replace(islands.NETWORK, max_rate=max_rate)
         if name == "odd-shape":
-            return StepNetwork(n_cuts=3, edge=0.001, max_rate=max_rate)
+            return StepNetwork(n_cuts=3, edge=SHARP, max_rate=max_rate)
         if trainer(method, name) is train_restarts:
             return RBFNetwork(max_rate=max_rate)
     layers = HIDDEN_DIMS if hidden_dims is None else hidden_dims

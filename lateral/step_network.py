@@ -13,7 +13,7 @@ from lateral.checks import check_key
 from lateral.fields import flag, number, settings, size
 from lateral.network import N_KNOTS, before_bound, bounded, tabulate
 
-__all__ = ["CUT_UNIT", "LEVELS", "SMOOTH", "StepNetwork", "stretches"]
+__all__ = ["CUT_UNIT", "LEVELS", "SHARP", "SMOOTH", "StepNetwork", "stretches"]
 
 LEVELS = (0.3, 1.0, 3.0)  # rates that a random rule draws from, besides 0 and its highest
 CUT_UNIT = 0.02  # cuts are learned in these units of s̄, so that one learning rate suits them and the levels

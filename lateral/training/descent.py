@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from lateral.checks import check_key
-from lateral.evaluation import fresh_objective, merit
+from lateral.evaluation import fresh_objective, fresh_work, merit
 from lateral.fields import number, settings, size, value
 from lateral.model import Model
 from lateral.runs import Run
@@ -170,10 +170,7 @@ def descend(
 
 def _run_of(training: Training, model: Model, plan: Plan, checks: Checks | None) -> Run:
     algorithm, done = training.algorithm, [] if checks is None else list(checks.at.done)
-    work = training.n_done * algorithm.work(training.model) + (
-        # at the time step once, at a quarter of it four times
-        5 * len(done) * model.changed(n_replicates=plan.n_fresh).cell_updates
-    )
+    work = training.n_done * algorithm.work(training.model) + len(done) * fresh_work(model, plan.n_fresh)
     settings = plan.recorded(algorithm.optimizer) | {"n_training_steps": training.model.n_steps, "cell_updates": work}
     settings |= {"checks": done, "fresh_objective": checks.fresh_objective if done else None}
     return training.run(settings, params=checks.at.best_params if done else None, model=model)

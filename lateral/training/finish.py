@@ -10,7 +10,7 @@ import dataclasses
 import jax
 from jaxtyping import Array
 
-from lateral.evaluation import fresh_objective, merit
+from lateral.evaluation import fresh_objective, fresh_work, merit
 from lateral.evolution import EvolutionStrategy
 from lateral.runs import Run
 from lateral.training.driver import Training, advance_to
@@ -49,7 +49,7 @@ def finish(run: Run, n_generations: int, n_fresh: int, watch: Watch, *, key: Arr
     advance_to(training, n_generations, watch=watch, part="finish", chunk_size=CHUNK)
     rules = (run.params, before), (training.params, after)
     fresh = [tuple(map(float, fresh_objective(*rule, fresh_key, n_fresh))) for rule in rules]
-    work = training.n_done * strategy.work(model) + 2 * 5 * model.changed(n_replicates=n_fresh).cell_updates
+    work = training.n_done * strategy.work(model) + len(fresh) * fresh_work(model, n_fresh)
     settings = run.settings | {"finished": fresh, "cell_updates": run.settings["cell_updates"] + work}
     if merit(fresh[1]) <= merit(fresh[0]):
         return dataclasses.replace(run, settings=settings)
