@@ -39,7 +39,7 @@ from lateral.model import final_states, scores_of
 from lateral.network import RegulatoryFunction
 from lateral.options import make_parser
 from lateral.presets import preset, trainer
-from lateral.runs import Run, load_run, save_run
+from lateral.runs import Run, load_progress, load_run, save_run
 from lateral.show import as_dict, in_words
 from lateral.startup import IS_COMMAND, hear_interrupts, leave_at_interrupts
 from lateral.storage.files import check_writable, save_somewhere
@@ -47,6 +47,7 @@ from lateral.terminal import BrokenOutput, Interrupted, interruptible, on_termin
 from lateral.training.checkpoint import Checkpoint
 from lateral.training.driver import TrainingDiverged
 from lateral.training.estimators import ESTIMATORS
+from lateral.training.finish import sharpened
 from lateral.training.fit import fit_network
 from lateral.training.watch import refuse_another
 from lateral.utility import UndersampledWarning, estimate_utility
@@ -103,10 +104,13 @@ def _train(
         changes["hidden_dims"] = tuple(changes["hidden_dims"])
     if initial is not None:
         changes["initial"] = load_run(initial).regulatory_function
-    checkpoint, chunks = Checkpoint(out, fresh=fresh, seed=seed), []
+    checkpoint, was_finished = Checkpoint(out, fresh=fresh, seed=seed), not fresh and _is_finished(out)
 
     def work(look):
-        beside = {"progress": not quiet, "checkpoint": checkpoint, "callback": lambda _: chunks.append(look())}
+        def callback(_):
+            look()
+
+        beside = {"progress": not quiet, "checkpoint": checkpoint, "callback": callback}
         return train_and_evaluate(method, preset_name, seed, **beside, **changes)
 
     def give_up():
@@ -123,13 +127,20 @@ def _train(
     saved = save_somewhere(out, save)
     if error is not None:
         say(f"lateral train: {error}")
-    elif not chunks and not quiet:
+    elif was_finished and not quiet:
         say(f"lateral train: {out} was finished before, so nothing was trained; --fresh trains anew")
     line = {"out": str(saved), "method": run.method, "seed": seed, "seconds": round(seconds, 3)}
     line |= {} if initial is None else {"initial": str(initial)}
     numbers = _numbers(result, ("utility", "utility_se", "alternation", "utility_refined"))
     found = {"found": what_was_found(result.utility, result.alternation)}
     return line | numbers | found | initial_scores(run), 0 if error is None else 1
+
+
+def _is_finished(path: Path) -> bool:
+    try:
+        return load_progress(path).finished
+    except (OSError, ValueError):  # no file, or one that training will refuse
+        return False
 
 
 def initial_scores(run: Run) -> dict[str, float]:
@@ -182,7 +193,7 @@ def train_and_evaluate(
 
 
 def _warm_start(network, f: Callable, key: jax.Array) -> Any:
-    if isinstance(f, RegulatoryFunction) and f.network == network:
+    if isinstance(f, RegulatoryFunction) and f.network in (network, sharpened(network)):
         return f.params
     return fit_network(network, f, key=key)
 

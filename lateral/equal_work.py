@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from lateral.plotting import COLOURS, Figure
 
@@ -32,7 +32,7 @@ METHODS = {
 KINDS = ("network", "table", "step rule")
 ONE_POINT = ("exploration", "recipe", "windows", "steps")
 LEVEL = 0.005  # utilities that differ by less are called level
-TITLE_WIDTH = 130  # characters
+TITLE_WIDTH = 150  # characters
 
 
 def stored_runs(runs: Mapping, networks: Sequence[str] = KINDS) -> Iterator[tuple[str, str, list[dict]]]:
@@ -70,7 +70,7 @@ def finding(ends: Mapping[str, float]) -> str:
 
 
 def plot_equal_work(runs: Mapping, networks: Sequence[str] = KINDS) -> Figure:
-    """A row of three panels for each kind of f: medians over cell updates and over seconds, and all seeds at the end.
+    """A row of panels for each kind of f: medians over cell updates, over seconds if known, and all seeds at the end.
 
     Args:
         runs: `["runs"]` of `benchmarks/compare.json`.
@@ -80,8 +80,7 @@ def plot_equal_work(runs: Mapping, networks: Sequence[str] = KINDS) -> Figure:
     networks = list(dict.fromkeys(network for _, network, _ in rows))
     figure = Figure(figsize=(13.0, 0.5 + 3.5 * len(networks)), layout="constrained", facecolor="white")
     for network, row in zip(networks, figure.subfigures(len(networks), squeeze=False)[:, 0], strict=True):
-        panels = row.subplots(1, 3, width_ratios=(1.0, 1.0, 1.1))
-        ends = _draw_row({method: entries for method, name, entries in rows if name == network}, *panels)
+        ends = _draw_row({method: entries for method, name, entries in rows if name == network}, row)
         title = fill(f"f is a {network}: {finding(ends)}", TITLE_WIDTH)
         row.suptitle(title, x=0.01, ha="left", fontsize=12)
     works = [entry["points"][-1]["work"] / 1e9 for *_, entries in rows for entry in entries]
@@ -91,8 +90,12 @@ def plot_equal_work(runs: Mapping, networks: Sequence[str] = KINDS) -> Figure:
     return figure
 
 
-def _draw_row(of_network: Mapping[str, list[dict]], by_work, by_time, at_the_end) -> dict[str, float]:
-    """Draws all methods in the three panels of one kind of f; the median utility at the end of each."""
+def _draw_row(of_network: Mapping[str, list[dict]], row) -> dict[str, float]:
+    """Draws all methods in the panels of one kind of f; the median utility at the end of each."""
+    # Several workers leave no seconds.
+    timed = any(entry["points"][-1]["seconds"] is not None for entries in of_network.values() for entry in entries)
+    spent = {"work": "simulated cell updates"} | ({"seconds": "time (s)"} if timed else {})
+    *curves, at_the_end = row.subplots(1, len(spent) + 1, width_ratios=[2.0 / len(spent)] * len(spent) + [1.1])
     ends = {}
     for place, (method, entries) in enumerate(of_network.items()):
         label, colour = METHODS[method]
@@ -104,27 +107,25 @@ def _draw_row(of_network: Mapping[str, list[dict]], by_work, by_time, at_the_end
         points = [entry["points"][-n_points:] for entry in entries]
         utility = np.array([[that_counts(point) for point in of_seed] for of_seed in points])
         medians, last = np.median(utility, axis=0), utility[:, -1]
-        for ax, spent in ((by_work, "work"), (by_time, "seconds")):
-            x = [median_of(of_seed[i][spent] for of_seed in points) for i in range(n_points)]
-            if np.isfinite(x).all():  # several workers leave no seconds
+        for ax, name in zip(curves, spent, strict=True):
+            x = [median_of(of_seed[i][name] for of_seed in points) for i in range(n_points)]
+            if np.isfinite(x).all():
                 ax.plot(x, medians, label=label, **style)
         at_the_end.plot([last.min(), last.max()], [place, place], color=colour, ls=style["ls"], lw=1.5)
         at_the_end.plot(last, np.full(last.size, place), "|", color=colour, ms=9)
         at_the_end.plot(medians[-1:], [place], label=label, **style | {"ms": 12 if method in ONE_POINT else 8})
         ends[method] = float(medians[-1])
-    for ax, xlabel in ((by_work, "simulated cell updates"), (by_time, "time (s)")):
-        ax.set(xscale="log" if ax.lines else "linear", xlabel=xlabel, ylabel="U, median of the seeds (bits per cell)")
+    for ax, xlabel in zip(curves, spent.values(), strict=True):
+        ax.set(xscale="log", xlabel=xlabel, ylabel="U, median of the seeds (bits per cell)")
         ax.xaxis.set_minor_formatter(NullFormatter())  # in less than a decade their labels overlap
-        ax.set_ylim(by_work.get_ylim())
-        if not ax.lines:
-            ax.set_axis_off()
-            ax.text(0.5, 0.5, "no seconds: runs side by side", ha="center", color="0.4", transform=ax.transAxes)
+        ax.set_ylim(curves[0].get_ylim())
     at_the_end.set_title("At the end, median and every seed; legend of all panels", loc="left", fontsize=10)
-    at_the_end.set(xlabel="U (bits per cell)", xlim=(0.0, 0.9), ylim=(len(of_network) - 0.5, -0.5))
+    at_the_end.set(xlabel="U (bits per cell)", ylim=(len(of_network) - 0.5, -0.5))
     at_the_end.set_yticks(range(len(of_network)), [f"{METHODS[m][0]} ({len(of_network[m])})" for m in of_network])
+    at_the_end.xaxis.set_major_locator(MaxNLocator(5))
     at_the_end.yaxis.tick_right()
     at_the_end.tick_params(axis="y", length=0)
     at_the_end.grid(alpha=0.3)
-    for ax in (by_work, by_time, at_the_end):
+    for ax in (*curves, at_the_end):
         ax.spines[["top", "right"]].set_visible(False)
     return ends

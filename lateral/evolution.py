@@ -278,7 +278,7 @@ def best_parent(training: Training, plan: EvolutionPlan, key: Array) -> Run:
     scores = reduce(jnp.minimum, [population_fitness(parents, m, key, n)[0] for m, n in strategy.trials(final)])
     if not jnp.isfinite(scores).any():
         raise _nothing_finite("parent of the last generation", training, plan)
-    work = training.n_done * strategy.work(training.model) + strategy.work(final, scores.size)
+    work = training.work + strategy.work(final, scores.size)
     scores = worst_if_not_finite(scores)
     best = entries(parents, jnp.argmax(scores))
     kept = recorded(plan) | {"cell_updates": work, "final_objective": float(jnp.max(scores))}

@@ -102,8 +102,8 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     Args:
         method: `"evolution"`, `"backprop"` or `"score"`.
         name: `"recipe"`, `"guide"`, `"pathwise"`, `"exploration"`, `"any-shape"` or `"odd-shape"`.
-        **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (which the score trains at a
-            tenth of the learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of the training
+        **changes: any setting of `Model`; `hidden_dims`, for an `MLP` of these layers (whose restarts are trained at
+            lower learning rates), and `max_rate`, a bound on |f| or infinity; and any setting of the training
             function.
 
     Raises:
@@ -122,7 +122,7 @@ def preset(method: str, name: str = "recipe", **changes) -> tuple[Model, dict[st
     max_rate = changes.pop("max_rate", math.inf if name == "guide" else MAX_RATE)
     network = _network(method, name, hidden_dims, max_rate)
     of_model = {setting: changes.pop(setting) for setting in setting_names(Model) if setting in changes}
-    known = {"strategy", "initial_params", "progress", *_names(train)}
+    known = {"initial_params", "progress", *_names(train)} | ({"strategy"} if train is train_evolution else set())
     if unknown := changes.keys() - known:
         raise ValueError(f"{train.__name__}, which the preset {name!r} is for, has no setting {min(unknown)!r}")
     of_model = {"network": network} | of_model

@@ -20,6 +20,8 @@ import pytest
 import lateral
 from lateral import Checkpoint, TrainingInterrupted
 from lateral.runs import load_progress
+from lateral.training.schedule import Plan
+from lateral.training.watch import Watch
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -123,6 +125,33 @@ def test_an_interruption_of_the_finish_loses_nothing(tmp_path, uninterrupted):
     run = TRAININGS["restarts"](checkpoint=file, callback=lambda training: chunks.append(training.n_done))
     assert_same(run, uninterrupted("restarts"))
     assert chunks == [6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["the checks", "the callback"])
+def test_a_decision_to_stop_outlives_an_interruption(how, tmp_path, monkeypatch):
+    """Ctrl-C comes after the last chunk, and before the training has noted that it was the last."""
+
+    def train(callback=None, **kept):
+        patience = 2 if how == "the checks" else None
+        every = {"check_every": 2 if patience else 4, "patience": patience, "n_fresh": 40}
+        return lateral.train_backprop(MODEL, key=KEY, n_epochs=60, chunk_size=2, callback=callback, **every, **kept)
+
+    seen = []
+
+    def until_six(training):
+        seen.append(training.n_done)
+        return how == "the callback" and training.n_done == 6
+
+    whole, file = train(until_six), tmp_path / "run.npz"
+    assert seen[-1] < 60 and len(whole.settings["checks"]) > 1
+    check_halt, last = Watch.check_halt, seen[-1]
+    monkeypatch.setattr(Watch, "check_halt", lambda watch: watch.n_done < last or watch.halt() or check_halt(watch))
+    with pytest.raises(TrainingInterrupted):
+        train(until_six, checkpoint=file)
+    assert seen[-1] == last
+    monkeypatch.undo()
+    assert_same(train(checkpoint=file), whole)
 
 
 def test_a_mistake_leaves_no_file(tmp_path):
@@ -237,6 +266,13 @@ def test_bad_settings_of_a_checkpoint_are_refused(tmp_path):
         Checkpoint(tmp_path / "run.npz", seconds=0)
     with pytest.raises(ValueError, match="callback must be a function"):
         TRAININGS["evolution"](callback=3)
+
+
+@pytest.mark.parametrize(
+    ("n_epochs", "check_every", "chunk"), [(200, 600, 25), (199, 600, 25), (51, None, 25), (200, 30, 5), (60, 60, 25)]
+)
+def test_chunks_are_cut_by_checks_on_the_way_alone(n_epochs, check_every, chunk):
+    assert Plan(n_epochs=n_epochs, check_every=check_every).chunk == chunk
 
 
 @pytest.mark.slow

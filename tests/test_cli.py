@@ -135,6 +135,12 @@ def test_the_same_seed_gives_the_same_run_and_the_printed_utility_is_that_of_the
     assert results[0]["utility"] == pytest.approx(again.utility, abs=1e-6)
 
 
+def test_a_warm_start_from_a_rule_that_was_finished_with_sharper_edges_takes_its_parameters():
+    network = lateral.StepNetwork(3)
+    finished = lateral.RegulatoryFunction(network.sharpened(), network.init(jax.random.key(2)))
+    assert cli._warm_start(network, finished, jax.random.key(0)) is finished.params
+
+
 @pytest.mark.slow
 def test_a_warm_start_takes_the_parameters_or_a_fit_where_the_network_is_another(run_cli, run_file, tmp_path):
     before, out = lateral.load_run(run_file), tmp_path / "more.npz"

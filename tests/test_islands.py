@@ -11,6 +11,7 @@ import lateral
 from lateral import EvolutionStrategy, Model, RegulatoryFunction, StepNetwork, TrainingDiverged, train_islands
 from lateral.model import final_states, hard_objective
 from lateral.presets import preset
+from lateral.training.islands import Islands
 from lateral.training.population import population_fitness
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float32")]
@@ -112,6 +113,30 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_end(run, tmp_path):
     assert taken_up.settings == run.settings
 
 
+@pytest.mark.parametrize("n_chunks", [3, 4])
+def test_what_was_best_when_it_was_interrupted_is_in_the_exception(n_chunks):
+    """After two generations on each of three islands in one chunk each, and when the first survivor has gone on."""
+    trainings = []
+
+    def interrupt(training):
+        trainings.append(training)
+        if len(trainings) == n_chunks:
+            raise KeyboardInterrupt
+
+    with pytest.raises(lateral.TrainingInterrupted) as caught:
+        train(callback=interrupt, n_threads=1)
+    ends = [training.history["objective"][-1] for training in trainings]
+    assert len(set(ends[:3])) == 3 and np.argmax(ends[:3]) != 2, "of this key"
+    best = trainings[3] if n_chunks == 4 else trainings[np.argmax(ends)]
+    jax.tree.map(np.testing.assert_array_equal, caught.value.run.params, best.params)
+
+
+def test_more_islands_than_the_heats_of_four_leave():
+    heats = Islands(n_candidates=300, n_islands=280).heats()
+    assert [heat.n_best for heat in heats] == [280, 280, 280]
+    assert [heat.n_best for heat in Islands().heats()] == [256, 16, 4]
+
+
 def test_a_warm_start_is_one_island():
     params = MODEL.network.init(jax.random.key(5))
     warm = train(initial_params=params, n_settling=1, n_generations=1)
@@ -149,6 +174,7 @@ def test_what_is_nowhere_finite_ends_with_a_reason(nan_allowed):
         ({"duration_shares": (1.0, 0.5, 0.5)}, r"one for each of dt_divisors = \(1, 2\)"),
         ({"mutation_decay": 1.5}, "mutation_decay must be"),
         ({"recombination": 1}, "recombination must be True or False"),
+        ({"n_islands": 33}, "n_candidates must be >= n_islands = 33, got 32"),
         ({"n_parents": 6}, "n_parents must be below population_size = 6"),
         ({"n_island": 6}, "n_island"),
     ],

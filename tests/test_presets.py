@@ -9,6 +9,7 @@ import pytest
 
 from lateral import (
     MLP,
+    EvolutionStrategy,
     Model,
     RBFNetwork,
     Score,
@@ -82,6 +83,9 @@ def test_each_preset_is_for_one_function():
 
 
 def test_a_setting_of_another_trainer_is_refused_by_name():
+    for method, name in (("score", "recipe"), ("evolution", "odd-shape")):
+        with pytest.raises(ValueError, match="has no setting 'strategy'"):
+            preset(method, name, strategy=EvolutionStrategy())
     with pytest.raises(ValueError, match="train_restarts, which the preset 'recipe' is for, has no setting 'n_batch"):
         preset("score", n_batches=2)
     with pytest.raises(ValueError, match="train_backprop, which the preset 'guide' is for, has no setting 'n_rest"):

@@ -132,8 +132,9 @@ def test_random_rules_of_another_kind_are_halved_and_the_network_is_fitted_to_th
 def test_evolution_finishes_the_best_with_steeper_edges_at_two_time_steps():
     """It is the same training before, what follows is counted, and it does not depend on the number of threads."""
     before, run = train(STEPS, **FROM_STEPS), train(STEPS, **FROM_STEPS, n_finishing=7)
-    assert before.settings["finished"] is None
-    was, became = run.settings["finished"]
+    assert before.settings["finishing"] is None
+    assert (before.settings["n_finished"], run.settings["n_finished"]) == (0, 7)
+    was, became = run.settings["finishing"]
     assert merit(became) > merit(was), "of this key"
     assert run.settings["fresh_objective"] == became
     assert run.model == STEPS.changed(network=StepNetwork(3, edge=0.001))
@@ -153,6 +154,7 @@ def test_evolution_finishes_the_best_with_steeper_edges_at_two_time_steps():
 def test_a_finish_that_gains_nothing_changes_nothing(monkeypatch, strength):
     monkeypatch.setattr(finish, "STRATEGY", finish.STRATEGY.changed(mutation_strength=strength))
     before, run = train(STEPS, **FROM_STEPS), train(STEPS, **FROM_STEPS, n_finishing=2)
+    assert run.settings["n_finished"] == 2
     jax.tree.map(np.testing.assert_array_equal, run.params, before.params)
     assert run.model == before.model
     assert run.settings["fresh_objective"] == before.settings["fresh_objective"]
@@ -163,7 +165,7 @@ def test_a_finish_that_gains_nothing_changes_nothing(monkeypatch, strength):
 def test_a_network_without_sharper_edges_is_finished_as_it_is():
     run = train(n_finishing=3, n_threads=1)
     assert run.model.network in (MODEL.network, MODEL.network.smoothed())
-    was, became = run.settings["finished"]
+    was, became = run.settings["finishing"]
     assert merit(run.settings["fresh_objective"]) >= min(merit(was), merit(became))
 
 
@@ -236,6 +238,17 @@ def test_restarts_that_diverge_are_dropped_and_raise_when_none_is_left(monkeypat
     monkeypatch.setattr(restarts, "descend", always)
     with pytest.raises(TrainingDiverged, match="not finite"):
         train()
+
+
+def test_a_network_that_cannot_be_fitted_is_refused_before_rules_are_drawn(monkeypatch):
+    class Own:
+        def apply(self, params, s):
+            return params * s
+
+    monkeypatch.setattr(restarts, "draw_and_halve", None)
+    for family in ("steps", StepNetwork(2)):
+        with pytest.raises(ValueError, match=r"network needs a method init\(key\) or fitted\(f\)"):
+            train(MODEL.changed(network=Own()), draw_from=family, n_exploration=0)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ def packed(parts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]
         best = None if part.checks_at is None else part.checks_at.best
         history = part.at.history
         checked = {"checks": done, "best": best}
-        numbers[name] = {"n_done": part.at.n_done, "ended": part.ended, "recorded": sorted(history)} | checked
+        numbers[name] = {"n_done": part.at.n_done, "stopped": part.stopped, "ended": part.ended} | checked
+        numbers[name]["recorded"] = sorted(history)
         own = {f"leaf_{i}": leaf for i, leaf in enumerate(_arrays(part.at.carry))}
         own |= {f"record_{key}": values for key, values in history.items()}
         if best is not None:
@@ -97,10 +98,13 @@ def packed(parts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]
     return numbers, arrays
 
 
-def take_up(training: Any, checks: Any, numbers: dict[str, Any], arrays: dict[str, np.ndarray], path: Any) -> bool:
-    """Put a training and its checks where they were; whether they had ended."""
+def take_up(
+    training: Any, checks: Any, numbers: dict[str, Any], arrays: dict[str, np.ndarray], path: Any
+) -> tuple[bool, bool]:
+    """Put a training and its checks where they were; whether it was to stop there, and whether it had ended."""
     try:
-        for name, kind in (("n_done", int), ("ended", bool), ("checks", list)):
+        numbers = {"stopped": False} | numbers  # files of earlier versions do not say
+        for name, kind in (("n_done", int), ("stopped", bool), ("ended", bool), ("checks", list)):
             if type(numbers[name]) is not kind:
                 raise ValueError(f"its {name!r} must be of type {kind.__name__}")
         carry = _like(training.at.carry, [arrays[f"leaf_{i}"] for i in range(_count(arrays, "leaf_"))])
@@ -118,7 +122,7 @@ def take_up(training: Any, checks: Any, numbers: dict[str, Any], arrays: dict[st
             if not fits:
                 raise ValueError("its best parameters are not there")
             checks.take_up(done, number, best)
-        return numbers["ended"]
+        return numbers["stopped"], numbers["ended"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no complete checkpoint of this training: {error}") from error
 

@@ -170,7 +170,7 @@ def descend(
 
 def _run_of(training: Training, model: Model, plan: Plan, checks: Checks | None) -> Run:
     algorithm, done = training.algorithm, [] if checks is None else list(checks.at.done)
-    work = training.n_done * algorithm.work(training.model) + len(done) * fresh_work(model, plan.n_fresh)
+    work = training.work + len(done) * fresh_work(model, plan.n_fresh)
     settings = plan.recorded(algorithm.optimizer) | {"n_training_steps": training.model.n_steps, "cell_updates": work}
     settings |= {"checks": done, "fresh_objective": checks.fresh_objective if done else None}
     return training.run(settings, params=checks.at.best_params if done else None, model=model)

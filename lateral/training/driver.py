@@ -162,6 +162,11 @@ class Training:
         """What was recorded, one number for each step."""
         return self.at.history
 
+    @property
+    def work(self) -> int:
+        """Cell updates of the steps so far."""
+        return self.n_done * self.algorithm.work(self.model)
+
     def take_up(self, carry: tuple, n_done: int, history: dict[str, np.ndarray]) -> None:
         """Go on from where a training of the same kind stood."""
         self.at = At(carry, n_done, (history,) if n_done else ())
@@ -174,13 +179,12 @@ class Training:
             params: the parameters to keep, the current ones by default.
             model: the model as it was given, where training used another number of steps.
         """
-        work = self.n_done * self.algorithm.work(self.model)
         return Run(
             method=self.algorithm.method,
             params=self.params if params is None else params,
             model=self.model if model is None else model,
             history=self.history,
-            settings=recorded(self.algorithm) | {"cell_updates": work} | settings,
+            settings=recorded(self.algorithm) | {"cell_updates": self.work} | settings,
             initial_params=self.initial_params,
         )
 
@@ -227,20 +231,30 @@ def advance_to(
         chunk_size: steps of a jitted call; only the progress bar sees it.
     """
     chunk_size = min(chunk_size, n_steps)
+
+    def check() -> None:
+        if checks is not None and training.finite:
+            checks.check(training.params)
+
+    def is_due() -> bool:
+        return checks is not None and (training.n_done == n_steps or training.n_done % checks.every == 0)
+
+    def has_had_enough() -> bool:
+        # Read from what a checkpoint keeps: an interruption just after the decision to stop does not undo it.
+        return watch.stopped(part) or (checks is not None and checks.exhausted)
+
     ended = watch.begin(part, training, checks, so_far or (lambda: training.run({})))
-    while not ended and training.finite and training.n_done < n_steps:
+    while not ended and training.finite and training.n_done < n_steps and not has_had_enough():
         watch.check_halt()
         # Chunks end at multiples of their size, also after an interruption: what is checked must not depend on it.
         stop = min((training.n_done // chunk_size + 1) * chunk_size, n_steps)
         steps = np.arange(training.n_done, stop)
         training.advance(len(steps), numbers(steps), chunk_size)
-        due = checks is not None and (stop == n_steps or stop % checks.every == 0)
-        if training.finite and due:
-            ended = not checks.check(training.params)
-        if not watch.after_chunk(part):
-            ended = True
-            if training.finite and checks is not None and not due:
-                checks.check(training.params)
+        if is_due():
+            check()
+        watch.after_chunk(part)
+    if not ended and watch.stopped(part) and not is_due():
+        check()
     watch.end(part)
 
 

@@ -32,15 +32,18 @@ class Checks:
         self.score, self.every, self.patience = score, every, patience
         self.at = Checked()
 
-    def check(self, params: Any) -> bool:
-        """Score parameters; whether to go on."""
+    def check(self, params: Any) -> None:
+        """Score parameters, and keep them if none were better."""
         at = self.at
         done = (*at.done, tuple(float(value) for value in self.score(params)))
-        if at.best is None or merit(done[-1]) > merit(done[at.best]):
-            self.at = Checked(done, len(done) - 1, params)
-            return True
-        self.at = at._replace(done=done)
-        return self.patience is None or len(done) - 1 - at.best < self.patience
+        better = at.best is None or merit(done[-1]) > merit(done[at.best])
+        self.at = Checked(done, len(done) - 1, params) if better else at._replace(done=done)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `patience` is at its end."""
+        at = self.at
+        return self.patience is not None and at.best is not None and len(at.done) - 1 - at.best >= self.patience
 
     def take_up(self, done: Sequence[tuple[float, float]], best: int | None, best_params: Any) -> None:
         """Go on from what was seen before."""

@@ -64,10 +64,14 @@ class Islands:
         None, "islands that evolve at once; by default one for each core", optional=True, recorded=False
     )
 
+    def check_together(self):
+        if self.n_candidates < self.n_islands:
+            raise ValueError(f"n_candidates must be >= n_islands = {self.n_islands}, got {self.n_candidates}")
+
     def heats(self) -> tuple[Heat, ...]:
         """How the random rules are halved."""
-        later = partial(Heat, refine=self.refined_heats)
-        return Heat(256, 16, share=0.5), later(16, 64), later(self.n_islands, 512)
+        later, n = partial(Heat, refine=self.refined_heats), self.n_islands
+        return Heat(max(256, n), 16, share=0.5), later(max(16, n), 64), later(n, 512)
 
 
 # How the best islands evolve on, if nothing else is said; on the islands themselves `n_settling` generations.

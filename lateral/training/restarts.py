@@ -188,16 +188,18 @@ def train_restarts(
         progress: show a progress bar on stderr.
         checkpoint: a file to keep what is reached, and to go on from: see `lateral.Checkpoint`.
         callback: called with the `Training` of a network after each of its chunks, one call at a time; what it returns
-            ends the training of that network if it is true.
+            ends the training of that network if it is true. What finishes the best is a `Training` of an evolution.
         **settings: settings of `lateral.training.restarts.Restarts`.
 
     Returns:
-        The best `Run`: its history is that of its exploration and of what followed, its `initial_params` are the
-        random network that it grew from, and its settings hold `candidates` (lowest, median and highest
-        objective of the random networks), `restarts` (fresh objectives after exploration, best first), `finished`
-        (those before and after finishing, on the same replicates, or None) and `cell_updates`, all work together. Where
+        The best `Run`: its history is that of its exploration and of the training that followed, its `initial_params`
+        are the random network that it grew from, and its settings hold `candidates` (lowest, median and highest
+        objective of the random networks), `restarts` (fresh objectives after exploration, or after training where
+        nothing was explored, best first), `n_finished` (generations that finished the best), `finishing` (fresh
+        objectives before and after these, on the same replicates, or None) and `cell_updates`, all work together. Where
         nothing that followed was better than an explored network, that is the result, and `run.model` holds the
-        smoothed network; where finishing made it better, the sharpened one.
+        smoothed network. Where finishing made it better, `run.model` holds the sharpened one if there is one, with
+        whose edges `run.initial_regulatory_function` is shown as well.
 
     Raises:
         TrainingDiverged: when no restart stayed finite.
@@ -211,6 +213,8 @@ def train_restarts(
         settings |= {"n_restarts": 1, "n_candidates": 1}
     (plan,) = sort_settings(settings, Restarts(), of="train_restarts")
     plan.check(model)
+    if initial_params is None:
+        _check_start(model.network, plan.draw_from)
     method = plan.refinement(model)[1].method
     identity = identity_of(method, model, key, initial_params, recorded(plan))
     n_all = plan.n_restarts * plan.n_exploration + plan.n_refined * plan.n_epochs + plan.n_finishing
@@ -242,11 +246,10 @@ def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, 
     ranked = sorted((_fresh(run) for run in outcomes or refined if isinstance(run, Run)), key=merit, reverse=True)
     kept = recorded(plan) | {"n_training_steps": refinement[0].n_training_steps, "candidates": candidates}
     kept |= {"n_candidates": 0 if candidates is None else plan.n_candidates, "n_survivors": plan.n_refined}
-    kept |= {"restarts": ranked, "cell_updates": work, "finished": None}
+    kept |= {"restarts": ranked, "cell_updates": work, "n_finished": 0, "finishing": None}
     best = _best_line(survivors, refined, kept)
-    if not plan.n_finishing:
-        return best
-    return finish(best, plan.n_finishing, plan.n_fresh, watch, key=jax.random.fold_in(candidate_key, 1))
+    how = {"n_generations": plan.n_finishing, "n_fresh": plan.n_fresh, "key": jax.random.fold_in(candidate_key, 1)}
+    return finish(best, watch=watch, **how) if plan.n_finishing else best
 
 
 def _explore(model: Model, plan: Restarts, watch: Watch, keys, starts: list) -> tuple[list, list]:
@@ -275,6 +278,14 @@ def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
     keys = jax.random.split(jax.random.fold_in(key, 0), plan.n_restarts)
     rules = [RegulatoryFunction(drawing.network, params) for params in drawn.best]
     return drawn._replace(best=[fit_network(network, rule, key=key) for rule, key in zip(rules, keys, strict=True)])
+
+
+def _check_start(network: Any, family: Any) -> None:
+    """Refuse what could not be drawn, or fitted to what was drawn, before thousands of rules are scored."""
+    is_drawn = family in ("network", network) or (family == "steps" and isinstance(network, StepNetwork))
+    if not is_drawn and not any(callable(getattr(network, name, None)) for name in ("init", "fitted")):
+        needed = "a method init(key) or fitted(f) to be fitted to rules of another one"
+        raise ValueError(f"network needs {needed}, got {network!r}")
 
 
 def _step_rules_for(network) -> StepNetwork:

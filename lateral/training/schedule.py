@@ -83,8 +83,9 @@ class Plan:
 
     @property
     def chunk(self) -> int:
-        """Epochs of a chunk, such that each check falls on the end of one."""
-        return self.chunk_size if self.check_every is None else math.gcd(self.chunk_size, self.check_interval)
+        """Epochs of a chunk, such that each check falls on the end of one; that after the last epoch always does."""
+        on_the_way = self.check_every is not None and self.check_every < self.n_epochs
+        return math.gcd(self.chunk_size, self.check_every) if on_the_way else self.chunk_size
 
     @property
     def check_interval(self) -> int:

@@ -47,19 +47,31 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class _Part(NamedTuple):
-    """One training and how far it had come when a chunk, and the check after it, had ended."""
+    """One training and how far it had come when a chunk, and the check after it, had ended.
+
+    Attributes:
+        stopped: whether the callback wants no more of it; a last check may be due.
+        ended: whether nothing more happens to it.
+    """
 
     training: Any
     checks: Any
     so_far: Callable[[], Run]
     at: Any
     checks_at: Any
+    stopped: bool = False
     ended: bool = False
 
     @property
     def merit(self) -> float:
+        """On fresh replicates, where there was a check."""
         objective = None if self.checks is None else self.checks.fresh_objective
         return -np.inf if objective is None else float(merit(objective))
+
+    @property
+    def last_objective(self) -> float:
+        """Of the last step, where a search recorded it."""
+        return float(self.at.history["objective"][-1]) if self.at.n_done and "objective" in self.at.history else -np.inf
 
 
 class Watch:
@@ -114,35 +126,47 @@ class Watch:
         return sum(part.at.n_done for part in self._parts.values())
 
     def run(self) -> Run | None:
-        """The best that has come out so far."""
+        """The best that has come out so far: on fresh replicates, else the best of the stage that was begun last."""
         with self._lock:
-            parts = list(self._parts.values())
-        return max(reversed(parts), key=lambda part: part.merit).so_far() if parts else None
+            parts = list(self._parts.items())
+        if not parts:
+            return None
+        stages = list(dict.fromkeys(_stage(name) for name, _ in parts))
+
+        def rank(of_one):
+            name, part = of_one
+            return part.merit, stages.index(_stage(name)), part.last_objective
+
+        return max(reversed(parts), key=rank)[1].so_far()
 
     def begin(self, name: str, training: Any, checks: Any, so_far: Callable[[], Run]) -> bool:
         """Take a part up where the checkpoint left it; whether it had ended there."""
         kept, arrays = self._kept
-        ended = False
+        stopped = ended = False
         if name in kept:
             own = {key.removeprefix(f"{name}/"): x for key, x in arrays.items() if key.startswith(f"{name}/")}
-            ended = take_up(training, checks, kept[name], own, self.path)
+            stopped, ended = take_up(training, checks, kept[name], own, self.path)
         with self._lock:
-            self._parts[name] = _Part(training, checks, so_far, training.at, _at(checks), ended)
+            self._parts[name] = _Part(training, checks, so_far, training.at, _at(checks), stopped, ended)
             self._bar.count(training.n_done)
         return ended
 
-    def after_chunk(self, name: str) -> bool:
-        """Note where a part stands, and tell whoever wants to know; whether to go on."""
+    def stopped(self, name: str) -> bool:
+        """Whether the callback has ended a part."""
+        return self._parts[name].stopped
+
+    def after_chunk(self, name: str) -> None:
+        """Note where a part stands, and tell whoever wants to know."""
         with self._lock:
             part = self._parts[name]
             before, at = part.at.n_done, part.training.at
             self._parts[name] = part._replace(at=at, checks_at=_at(part.checks))
             self._bar.count(at.n_done - before)
-            stop = self._callback is not None and bool(self._callback(part.training))
+            if self._callback is not None and self._callback(part.training):
+                self._parts[name] = self._parts[name]._replace(stopped=True)
             if self._due():
                 self.write()
         self.check_halt()
-        return not stop
 
     def end(self, name: str) -> None:
         """A part goes no further."""
@@ -310,6 +334,11 @@ def _signature(path: Path) -> tuple | None:
     except OSError:
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _stage(name: str) -> str:
+    """Parts of one stage have the same name and a number."""
+    return name.split()[0]
 
 
 def _at(checks):
