@@ -77,9 +77,7 @@ N_STEP_STARTS = 4096  # where training of a step rule starts, as the recipes do
 
 def trained_by_preset(method: str, seed: int, network) -> tuple[Any, Any, int]:
     """Parameters, their network, and the work."""
-    # The recipe of the score trains step rules themselves.
-    own = {} if method == "recipe" and isinstance(network, lateral.RBFNetwork) else {"network": network}
-    model, settings = lateral.preset(*PRESETS[method], **own)
+    model, settings = lateral.preset(*PRESETS[method], network=network)
     run = lateral.train_restarts(model, key=jax.random.key(seed), **settings)
     return run.params, run.model.network, int(run.settings["cell_updates"])
 
@@ -230,8 +228,8 @@ ALL = (*AS_THEY_ARE, *METHODS)
 def methods_of(network: str) -> tuple[str, ...]:
     """What is compared for a kind of f. Of step rules, where good ones are drawn, what starts from the best drawn."""
     if network == STEP_RULE:
-        return "evolution", "evolution" + TWO_DT, "CMA-ES" + TWO_DT, "score"
-    return ALL
+        return "recipe", STEPS, "evolution", "evolution" + TWO_DT, "CMA-ES" + TWO_DT, "score"
+    return "exploration", *(["windows"] if network == "network" else []), *METHODS
 
 
 def settings_to_try(method: str, network: str) -> list[dict]:

@@ -4,6 +4,7 @@
     make bench-quick   # the main rows; prints only
     python benchmarks/speed.py --only geometries    # sheets and graphs beside rows, two minutes
     python benchmarks/speed.py --only cores         # all cores beside one, two minutes; the rest stays as stored
+    python benchmarks/speed.py --only recipes       # whole trainings beside each other, ten minutes
 
 Rounds alternate between all contestants of a row, and a ratio is taken within its round, so that whatever else slows
 the machine slows both. Reported: the median ratio, and in brackets the smallest and largest. Compilation is left out
@@ -32,6 +33,7 @@ from stored import save_json
 import lateral
 from lateral.network import locate, take
 from lateral.plotting import new_figure
+from lateral.presets import trainer
 from lateral.threads import VARIABLE, in_threads
 from lateral.training.driver import Training
 
@@ -223,6 +225,22 @@ def cores(rounds: int) -> dict:
     }
 
 
+def recipes(rounds: int) -> dict:
+    """Seconds of whole trainings beside exploration."""
+
+    def training(method: str, preset: str, seed: int):
+        model, settings = lateral.preset(method, preset)
+        return trainer(method, preset)(model, key=jax.random.key(seed), **settings).params
+
+    ways = {
+        "train score --preset exploration": ("score", "exploration"),
+        "train score": ("score", "recipe"),
+        "train backprop": ("backprop", "recipe"),
+        "train evolution": ("evolution", "recipe"),
+    }
+    return compare([Contestant(name, partial(training, *which)) for name, which in ways.items()], rounds)
+
+
 def geometries(rounds: int) -> dict:
     """Seconds for each cell update of sheets and graphs (six neighbours; any) beside a row of as many cells."""
     rows = {}
@@ -341,15 +359,19 @@ def draw(results: dict):
     figure.savefig(FIGURE, dpi=120)
 
 
+# What can be measured by itself, and in how many rounds.
+ALONE = {"geometries": (geometries, 11), "cores": (cores, 11), "recipes": (recipes, 3)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="main rows and few rounds; print, write nothing")
-    parser.add_argument("--only", choices=("geometries", "cores"), help="these alone; the rest stays as stored")
+    parser.add_argument("--only", choices=ALONE, help="these alone; the rest stays as stored")
     options = parser.parse_args()
     if options.only:
-        measure, table = {"geometries": (geometries, tables.geometries), "cores": (cores, tables.cores)}[options.only]
-        results = json.loads(tables.SPEED.read_text()) | {options.only: measure(11)}
-        print(table(results))
+        measure, rounds = ALONE[options.only]
+        results = json.loads(tables.SPEED.read_text()) | {options.only: measure(rounds)}
+        print(getattr(tables, options.only)(results))
         save_json(tables.SPEED, results)
         tables.write_tables("benchmarks/speed.py")
         return
@@ -376,8 +398,8 @@ def main() -> None:
     results["widths"] = widths(rounds)
     if not quick:
         results["growth"], results["knots"] = growth(5), knots()
-        results["geometries"], results["cores"] = geometries(11), cores(11)
-    for name in ("training", "widths", "cores", "growth", "knots", "geometries"):
+        results |= {name: measure(rounds) for name, (measure, rounds) in ALONE.items()}
+    for name in ("training", "widths", "growth", "knots", *ALONE):
         if name in results:
             print(name, json.dumps(results[name], indent=1), flush=True)
     print(tables.speed(results))

@@ -68,6 +68,20 @@ def cores(results: dict) -> str:
     return markdown(["shared", "one core takes"], rows)
 
 
+def recipes(results: dict) -> str:
+    """Whole trainings; compilation comes once in a process, and once on a machine for the command."""
+    rows = [
+        [f"`lateral {name}`", f"{row['seconds']:.1f}", _share(row), f"{row['compile_seconds']:.0f}"]
+        for name, row in results["recipes"].items()
+    ]
+    return markdown(["training", "seconds", "beside exploration", "compilation adds"], rows)
+
+
+def _share(row: dict) -> str:
+    median, low, high = row["ratio"]
+    return f"{median:.2f} ({low:.2f}–{high:.2f})"
+
+
 def _ratio(entry) -> str:
     if not isinstance(entry, dict):
         return str(entry or "–")
@@ -314,9 +328,7 @@ def compare(results: dict, details: bool = False) -> str:
             name: [p.get(name) for p in ends] for name in ("utility", "utility_refined", "utility_40", "seconds")
         }
         medians = {name: median_of(values) for name, values in of_seeds.items()}
-        median = number(np.median(lower))
-        best = (method, network) == ("exploration", "network")
-        cells = [network, METHODS[method][0], f"**{median}**" if best else median, number(min(lower))]
+        cells = [network, METHODS[method][0], number(np.median(lower)), number(min(lower))]
         cells += [number(np.median(highest)), number(medians["utility"]), number(medians["utility_refined"])]
         cells += [
             _or_dash(medians["utility_40"], ".3f"),
@@ -371,6 +383,7 @@ TABLES = {
     "benchmarks/speed.py": Generated(SPEED, speed, (MEASURED,)),
     "benchmarks/speed.py geometries": Generated(SPEED, geometries, (MEASURED,)),
     "benchmarks/speed.py cores": Generated(SPEED, cores, (MEASURED,)),
+    "benchmarks/speed.py recipes": Generated(SPEED, recipes, (MEASURED,)),
     "benchmarks/measure.py main": Generated(RESULTS, trained, (MEASURED, GUIDE)),
     "benchmarks/measure.py tissues": Generated(RESULTS, tissues, (GUIDE,)),
     "benchmarks/measure.py odd": Generated(RESULTS, odd, (GUIDE,)),
