@@ -49,6 +49,7 @@ import tables
 from optimisers import (
     ALL,
     AS_THEY_ARE,
+    COMPARED,
     METHODS,
     MODEL,
     NETWORKS,
@@ -56,7 +57,6 @@ from optimisers import (
     SEARCHES,
     STEP_RULE,
     best_step_rule,
-    methods_of,
     settings_to_try,
     start_of,
     trained_by_preset,
@@ -226,7 +226,7 @@ def main() -> None:
             print(f"{section}, {row}, {key}: U = {entry['points'][-1]['utility']:.3f}", flush=True)
 
     if not options.figure_only:
-        cases = [(f"{m}, {f}", m, f) for m in options.methods for f in options.networks if m in methods_of(f)]
+        cases = [(f"{m}, {f}", m, f) for m in options.methods for f in options.networks if m in COMPARED[f]]
         work_through(
             {("runs", row, str(s)): (m, f, s, None, None, 1) for row, m, f in cases if m in AS_THEY_ARE
              for s in range(options.seeds)}

@@ -225,11 +225,12 @@ AS_THEY_ARE = (*PRESETS, STEPS)
 ALL = (*AS_THEY_ARE, *METHODS)
 
 
-def methods_of(network: str) -> tuple[str, ...]:
-    """What is compared for a kind of f. Of step rules, where good ones are drawn, what starts from the best drawn."""
-    if network == STEP_RULE:
-        return "recipe", STEPS, "evolution", "evolution" + TWO_DT, "CMA-ES" + TWO_DT, "score"
-    return "exploration", *(["windows"] if network == "network" else []), *METHODS
+# What is compared for each kind of f. Of step rules, where good ones are drawn, what starts from the best drawn.
+COMPARED = {
+    "network": ("exploration", "windows", *METHODS),
+    "table": ("exploration", *METHODS),
+    STEP_RULE: ("recipe", STEPS, "evolution", "evolution" + TWO_DT, "CMA-ES" + TWO_DT, "score"),
+}
 
 
 def settings_to_try(method: str, network: str) -> list[dict]:

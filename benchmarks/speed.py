@@ -4,7 +4,7 @@
     make bench-quick   # the main rows; prints only
     python benchmarks/speed.py --only geometries    # sheets and graphs beside rows, two minutes
     python benchmarks/speed.py --only cores         # all cores beside one, two minutes; the rest stays as stored
-    python benchmarks/speed.py --only recipes       # whole trainings beside each other, ten minutes
+    python benchmarks/speed.py --only recipes       # whole trainings beside each other, twelve minutes
 
 Rounds alternate between all contestants of a row, and a ratio is taken within its round, so that whatever else slows
 the machine slows both. Reported: the median ratio, and in brackets the smallest and largest. Compilation is left out

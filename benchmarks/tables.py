@@ -58,7 +58,7 @@ def geometries(results: dict) -> str:
     for size, row in rows.items():
         shares = [[1.0 / q for q in row[name]["ratio"]] for name in others]
         of_row = f"{1e-6 / row['row']['seconds']:.0f}"
-        cells.append([size, of_row, *(f"{middle:.2f} ({low:.2f}–{high:.2f})" for middle, high, low in shares)])
+        cells.append([size, of_row, *(_share(middle, low, high) for middle, high, low in shares)])
     return markdown(["tissue", "row, million updates a second", *others], cells)
 
 
@@ -71,14 +71,13 @@ def cores(results: dict) -> str:
 def recipes(results: dict) -> str:
     """Whole trainings; compilation comes once in a process, and once on a machine for the command."""
     rows = [
-        [f"`lateral {name}`", f"{row['seconds']:.1f}", _share(row), f"{row['compile_seconds']:.0f}"]
+        [f"`lateral {name}`", f"{row['seconds']:.1f}", _share(*row["ratio"]), f"{row['compile_seconds']:.0f}"]
         for name, row in results["recipes"].items()
     ]
     return markdown(["training", "seconds", "beside exploration", "compilation adds"], rows)
 
 
-def _share(row: dict) -> str:
-    median, low, high = row["ratio"]
+def _share(median: float, low: float, high: float) -> str:
     return f"{median:.2f} ({low:.2f}–{high:.2f})"
 
 

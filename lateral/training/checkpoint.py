@@ -87,9 +87,8 @@ def packed(parts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]
         done = [] if part.checks_at is None else [list(check) for check in part.checks_at.done]
         best = None if part.checks_at is None else part.checks_at.best
         history = part.at.history
-        checked = {"checks": done, "best": best}
-        numbers[name] = {"n_done": part.at.n_done, "stopped": part.stopped, "ended": part.ended} | checked
-        numbers[name]["recorded"] = sorted(history)
+        stands = {"n_done": part.at.n_done, "stopped": part.stopped, "ended": part.ended}
+        numbers[name] = stands | {"recorded": sorted(history), "checks": done, "best": best}
         own = {f"leaf_{i}": leaf for i, leaf in enumerate(_arrays(part.at.carry))}
         own |= {f"record_{key}": values for key, values in history.items()}
         if best is not None:

@@ -232,29 +232,23 @@ def advance_to(
     """
     chunk_size = min(chunk_size, n_steps)
 
-    def check() -> None:
-        if checks is not None and training.finite:
-            checks.check(training.params)
-
-    def is_due() -> bool:
-        return checks is not None and (training.n_done == n_steps or training.n_done % checks.every == 0)
-
-    def has_had_enough() -> bool:
+    def goes_on() -> bool:
         # Read from what a checkpoint keeps: an interruption just after the decision to stop does not undo it.
-        return watch.stopped(part) or (checks is not None and checks.exhausted)
+        enough = watch.stopped(part) or (checks is not None and checks.exhausted)
+        return training.finite and training.n_done < n_steps and not enough
 
     ended = watch.begin(part, training, checks, so_far or (lambda: training.run({})))
-    while not ended and training.finite and training.n_done < n_steps and not has_had_enough():
+    while not ended and goes_on():
         watch.check_halt()
         # Chunks end at multiples of their size, also after an interruption: what is checked must not depend on it.
         stop = min((training.n_done // chunk_size + 1) * chunk_size, n_steps)
         steps = np.arange(training.n_done, stop)
         training.advance(len(steps), numbers(steps), chunk_size)
-        if is_due():
-            check()
+        if checks is not None and training.finite and training.n_done % checks.every == 0:
+            checks.check(training.params)
         watch.after_chunk(part)
-    if not ended and watch.stopped(part) and not is_due():
-        check()
+    if not ended and checks is not None and training.finite and training.n_done % checks.every != 0:
+        checks.check(training.params)  # with what it ends
     watch.end(part)
 
 

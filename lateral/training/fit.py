@@ -12,7 +12,14 @@ from lateral.checks import check_key, check_number, check_size
 from lateral.network import check_network, initial_parameters, tabulate
 from lateral.training.descent import update_of
 
-__all__ = ["fit_network"]
+__all__ = ["check_fittable", "fit_network"]
+
+
+def check_fittable(network: Any) -> None:
+    """Refuse a network that can neither fit itself nor draw the parameters that a fit starts from."""
+    if not any(callable(getattr(network, name, None)) for name in ("init", "fitted")):
+        needed = "a method init(key) or fitted(f) to be fitted to a rule"
+        raise ValueError(f"network needs {needed}; {type(network).__name__} has no init(key)")
 
 
 def fit_network(network, f: Callable, *, key: Array, n_steps: int = 3000, learning_rate: float = 0.03) -> Any:
@@ -40,7 +47,8 @@ def fit_network(network, f: Callable, *, key: Array, n_steps: int = 3000, learni
     optimizer = optax.adam(
         optax.cosine_decay_schedule(check_number("learning_rate", learning_rate, above=0.0), n_steps)
     )
-    if callable(getattr(check_network(network), "fitted", None)):
+    check_fittable(check_network(network))
+    if callable(getattr(network, "fitted", None)):
         return network.fitted(f)
     params = initial_parameters(network, check_key(key))
     target = tabulate(f).values

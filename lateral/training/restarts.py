@@ -51,7 +51,7 @@ from lateral.training.descent import GradientDescent, descend
 from lateral.training.driver import Training, TrainingDiverged
 from lateral.training.estimators import Score, check_estimator
 from lateral.training.finish import finish
-from lateral.training.fit import fit_network
+from lateral.training.fit import check_fittable, fit_network
 from lateral.training.halving import Drawn, best_candidates, draw_and_halve, heats
 from lateral.training.parallel import side_by_side
 from lateral.training.schedule import NOISE_CURRICULA, Plan, check_training_steps
@@ -213,8 +213,8 @@ def train_restarts(
         settings |= {"n_restarts": 1, "n_candidates": 1}
     (plan,) = sort_settings(settings, Restarts(), of="train_restarts")
     plan.check(model)
-    if initial_params is None:
-        _check_start(model.network, plan.draw_from)
+    if initial_params is None and _family(model.network, plan.draw_from) != model.network:
+        check_fittable(model.network)  # before thousands of rules are scored
     method = plan.refinement(model)[1].method
     identity = identity_of(method, model, key, initial_params, recorded(plan))
     n_all = plan.n_restarts * plan.n_exploration + plan.n_refined * plan.n_epochs + plan.n_finishing
@@ -248,8 +248,9 @@ def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, 
     kept |= {"n_candidates": 0 if candidates is None else plan.n_candidates, "n_survivors": plan.n_refined}
     kept |= {"restarts": ranked, "cell_updates": work, "n_finished": 0, "finishing": None}
     best = _best_line(survivors, refined, kept)
-    how = {"n_generations": plan.n_finishing, "n_fresh": plan.n_fresh, "key": jax.random.fold_in(candidate_key, 1)}
-    return finish(best, watch=watch, **how) if plan.n_finishing else best
+    if not plan.n_finishing:
+        return best
+    return finish(best, plan.n_finishing, plan.n_fresh, watch, key=jax.random.fold_in(candidate_key, 1))
 
 
 def _explore(model: Model, plan: Restarts, watch: Watch, keys, starts: list) -> tuple[list, list]:
@@ -266,12 +267,10 @@ def _explore(model: Model, plan: Restarts, watch: Watch, keys, starts: list) -> 
 
 def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
     """Parameters of the best candidates, for the network that is trained."""
-    network, family = model.network, plan.draw_from
-    if family == "network":
+    network = model.network
+    if plan.draw_from == "network":
         return best_candidates(model, key, plan.n_candidates, plan.n_restarts)
-    if family == "steps":
-        family = network if isinstance(network, StepNetwork) else _step_rules_for(network)
-    drawing = model.changed(network=family)
+    drawing = model.changed(network=_family(network, plan.draw_from))
     drawn = draw_and_halve(drawing, key, plan.n_candidates, heats(plan.n_candidates, plan.n_restarts))
     if drawing.network == network:
         return drawn
@@ -280,17 +279,13 @@ def _starts(model: Model, plan: Restarts, key: Array) -> Drawn:
     return drawn._replace(best=[fit_network(network, rule, key=key) for rule, key in zip(rules, keys, strict=True)])
 
 
-def _check_start(network: Any, family: Any) -> None:
-    """Refuse what could not be drawn, or fitted to what was drawn, before thousands of rules are scored."""
-    is_drawn = family in ("network", network) or (family == "steps" and isinstance(network, StepNetwork))
-    if not is_drawn and not any(callable(getattr(network, name, None)) for name in ("init", "fitted")):
-        needed = "a method init(key) or fitted(f) to be fitted to rules of another one"
-        raise ValueError(f"network needs {needed}, got {network!r}")
-
-
-def _step_rules_for(network) -> StepNetwork:
-    """Odd and bounded as the rules of the network are, and no steeper."""
-    return StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None), **SMOOTH)
+def _family(network: Any, draw_from: Any) -> Any:
+    """The network that draws; step rules for bumps are odd and bounded as these are, and no steeper."""
+    if draw_from == "network" or (draw_from == "steps" and isinstance(network, StepNetwork)):
+        return network
+    if draw_from == "steps":
+        return StepNetwork(odd=getattr(network, "odd", False), max_rate=getattr(network, "max_rate", None), **SMOOTH)
+    return draw_from
 
 
 def _train_all(name, starts, keys, model, how, plan, watch) -> list[Run | TrainingDiverged]:

@@ -71,7 +71,8 @@ class _Part(NamedTuple):
     @property
     def last_objective(self) -> float:
         """Of the last step, where a search recorded it."""
-        return float(self.at.history["objective"][-1]) if self.at.n_done and "objective" in self.at.history else -np.inf
+        objectives = self.at.history.get("objective", ())
+        return float(objectives[-1]) if len(objectives) else -np.inf
 
 
 class Watch:
