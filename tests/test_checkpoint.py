@@ -111,12 +111,12 @@ def test_what_a_second_try_has_not_come_to_is_kept(tmp_path, uninterrupted):
     chunks = []
     run = TRAININGS["restarts"](checkpoint=file, callback=lambda training: chunks.append(training.n_done))
     assert_same(run, uninterrupted("restarts"))
-    assert len(chunks) == 10 + 2 - 7 - 1, "of ten chunks of 25 epochs, and two of up to five generations"
+    assert len(chunks) == 10 + 2 - 7 - 1, "of ten chunks of 25 epochs, and two stages of up to five generations"
 
 
 @pytest.mark.slow
 def test_an_interruption_of_the_finish_loses_nothing(tmp_path, uninterrupted):
-    """The run so far is the best trained by the gradient, and the same call goes on with the last generation."""
+    """The run so far is the best trained by the gradient, and the same call goes on with the second stage."""
     file = tmp_path / "run.npz"
     with pytest.raises(TrainingInterrupted) as caught:
         TRAININGS["restarts"](checkpoint=file, callback=interrupt_after(11), n_threads=1)
@@ -124,7 +124,7 @@ def test_an_interruption_of_the_finish_loses_nothing(tmp_path, uninterrupted):
     chunks = []
     run = TRAININGS["restarts"](checkpoint=file, callback=lambda training: chunks.append(training.n_done))
     assert_same(run, uninterrupted("restarts"))
-    assert chunks == [6]
+    assert chunks == [2]
 
 
 @pytest.mark.slow

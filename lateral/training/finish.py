@@ -1,12 +1,13 @@
 """Finish: what a gradient found, taken further by a search.
 
 The steeper the edges of a rule, the more the gradient of its score scatters, and a path through them has none. A search
-sees scores alone, so that it may have edges as steep as it likes (`StepNetwork.sharpened`). It counts each rule by the
-worse of dt and dt/4, at which nothing is gained by living off the time step.
+sees scores alone, so that it may have edges as steep as it likes (`StepNetwork.sharpened`). It goes far at the time
+step alone, where a generation is cheap. The last generations score at dt and dt/4 and count each rule by the worse of
+the two, at which nothing is gained by living off the time step.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Array
@@ -17,12 +18,24 @@ from lateral.runs import Run
 from lateral.training.driver import Training, advance_to
 from lateral.training.watch import Watch
 
-__all__ = ["STRATEGY", "finish", "sharpened"]
+__all__ = ["COARSE", "FINE", "Stage", "finish", "sharpened"]
 
-STRATEGY = EvolutionStrategy(
-    population_size=16, n_parents=5, mutation_strength=0.4, recombination=True, dt_divisors=(1, 4)
-)
-LAST = 0.1  # strength of the mutations that would come after the last, as a share of that of the first
+
+class Stage(NamedTuple):
+    """One search.
+
+    Attributes:
+        strategy: how it searches.
+        last: strength of the mutations that would come after the last, as a share of that of the first.
+    """
+
+    strategy: EvolutionStrategy
+    last: float
+
+
+COARSE = Stage(EvolutionStrategy(population_size=16, n_parents=5, mutation_strength=0.4, recombination=True), last=0.25)
+FINE = Stage(COARSE.strategy.changed(mutation_strength=0.1, dt_divisors=(1, 4)), last=0.4)
+OF_FINE = 0.3  # share of the generations
 CHUNK = 5  # generations of a jitted call
 
 
@@ -34,33 +47,50 @@ def sharpened(network: Any) -> Any:
 def finish(run: Run, n_generations: int, n_fresh: int, watch: Watch, *, key: Array) -> Run:
     """The run with what evolution makes of its rule, if that has more merit on the same fresh replicates.
 
-    Rules are scored on half as many replicates as the run was trained on, since dt/4 takes four times the work. The
-    search ends early, with what it has found, if no rule of a generation has a finite objective.
+    The fine stage starts from what the coarse one made, if that has more merit. A stage ends early, with what it has
+    found, if no rule of a generation has a finite objective. Rules are scored on half as many replicates as the run was
+    trained on.
 
     Args:
         run: what is finished; its history is kept as it is.
-        n_generations: how long.
-        n_fresh: fresh replicates on which the rules before and after are compared.
+        n_generations: how long, both stages together; the last 30 % are fine, one at least.
+        n_fresh: fresh replicates on which the rules before and after each stage are compared.
         watch: what goes on beside.
         key: random key.
 
     Returns:
         The run, and in its settings `n_finished`, the generations that there were, and `finishing`, the fresh
-        objectives before and after; the work is counted.
+        objectives before and after each stage; the work is counted.
     """
-    before, network = run.model, run.model.network
-    after = before.changed(network=sharpened(network))
-    start_key, run_key, fresh_key = jax.random.split(key, 3)
-    strategy = STRATEGY.changed(mutation_decay=LAST ** (1.0 / n_generations))
-    model = after.changed(n_replicates=max(1, after.n_replicates // 2))
-    training = Training(strategy, model, strategy.init(model.network, start_key, run.params), run_key)
-    advance_to(training, n_generations, watch=watch, part="finish", chunk_size=CHUNK)
-    rules = (run.params, before), (training.params, after)
-    fresh = [tuple(map(float, fresh_objective(*rule, fresh_key, n_fresh))) for rule in rules]
-    work = run.settings["cell_updates"] + training.work + len(fresh) * fresh_work(model, n_fresh)
-    settings = run.settings | {"n_finished": training.n_done, "finishing": fresh, "cell_updates": work}
-    if merit(fresh[1]) <= merit(fresh[0]):
-        return dataclasses.replace(run, settings=settings)
-    return dataclasses.replace(
-        run, params=training.params, model=after, settings=settings | {"fresh_objective": fresh[1]}
-    )
+    fresh_key, *stage_keys = jax.random.split(key, 3)
+    n_fine = max(1, round(OF_FINE * n_generations))
+    stages = [(COARSE, n_generations - n_fine, stage_keys[0]), (FINE, n_fine, stage_keys[1])]
+    sharp = run.model.changed(network=sharpened(run.model.network))
+    scored_on = sharp.changed(n_replicates=max(1, sharp.n_replicates // 2))
+
+    def on_fresh_replicates(params, model):
+        return tuple(map(float, fresh_objective(params, model, fresh_key, n_fresh)))
+
+    best, fresh, trainings = (run.params, run.model), [on_fresh_replicates(run.params, run.model)], []
+    for number, (stage, n_steps, stage_key) in enumerate(stages):
+        if n_steps:
+            training = _training(stage, n_steps, scored_on, best[0], stage_key)
+            advance_to(training, n_steps, watch=watch, part=f"finish {number}", chunk_size=CHUNK)
+            after = on_fresh_replicates(training.params, sharp)
+            if merit(after) > max(map(merit, fresh)):
+                best = training.params, sharp
+            fresh.append(after)
+            trainings.append(training)
+
+    work = sum(training.work for training in trainings) + len(fresh) * fresh_work(sharp, n_fresh)
+    settings = run.settings | {"n_finished": sum(training.n_done for training in trainings), "finishing": fresh}
+    settings["cell_updates"] += work
+    if best[0] is not run.params:
+        settings["fresh_objective"] = max(fresh, key=merit)
+    return dataclasses.replace(run, params=best[0], model=best[1], settings=settings)
+
+
+def _training(stage: Stage, n_generations: int, model: Any, params: Any, key: Array) -> Training:
+    start_key, run_key = jax.random.split(key)
+    strategy = stage.strategy.changed(mutation_decay=stage.last ** (1.0 / n_generations))
+    return Training(strategy, model, strategy.init(model.network, start_key, params), run_key)

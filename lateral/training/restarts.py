@@ -109,8 +109,8 @@ class Restarts:
     n_fresh: int = size(4000, "fresh replicates of each check")
     n_finishing: int = size(
         0,
-        "generations of evolution that finish the best of all at dt and dt/4, as `network.sharpened()` where there is "
-        "that method; 0 for none",
+        "generations of evolution that finish the best of all, the last of them at dt and dt/4, as "
+        "`network.sharpened()` where there is that method; 0 for none",
         minimum=0,
     )
     n_threads: int | None = size(
@@ -196,10 +196,10 @@ def train_restarts(
         are the random network that it grew from, and its settings hold `candidates` (lowest, median and highest
         objective of the random networks), `restarts` (fresh objectives after exploration, or after training where
         nothing was explored, best first), `n_finished` (generations that finished the best), `finishing` (fresh
-        objectives before and after these, on the same replicates, or None) and `cell_updates`, all work together. Where
-        nothing that followed was better than an explored network, that is the result, and `run.model` holds the
-        smoothed network. Where finishing made it better, `run.model` holds the sharpened one if there is one, with
-        whose edges `run.initial_regulatory_function` is shown as well.
+        objectives before and after each stage of these, on the same replicates, or None) and `cell_updates`, all work
+        together. Where nothing that followed was better than an explored network, that is the result, and `run.model`
+        holds the smoothed network. Where finishing made it better, `run.model` holds the sharpened one if there is one,
+        with whose edges `run.initial_regulatory_function` is shown as well.
 
     Raises:
         TrainingDiverged: when no restart stayed finite.
@@ -226,7 +226,7 @@ def train_restarts(
 
 
 def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, initial_params: Any) -> Run:
-    candidate_key, *keys = jax.random.split(key, 1 + plan.n_restarts + plan.n_refined)
+    candidate_key, *keys, finish_key = jax.random.split(key, 2 + plan.n_restarts + plan.n_refined)
     if initial_params is None:
         starts, candidates, work = _starts(model, plan, candidate_key)
     else:
@@ -250,7 +250,7 @@ def _explore_and_refine(model: Model, plan: Restarts, watch: Watch, key: Array, 
     best = _best_line(survivors, refined, kept)
     if not plan.n_finishing:
         return best
-    return finish(best, plan.n_finishing, plan.n_fresh, watch, key=jax.random.fold_in(candidate_key, 1))
+    return finish(best, plan.n_finishing, plan.n_fresh, watch, key=finish_key)
 
 
 def _explore(model: Model, plan: Restarts, watch: Watch, keys, starts: list) -> tuple[list, list]:
