@@ -154,8 +154,7 @@ def test_evolution_finishes_the_best_with_steeper_edges_at_dt_and_then_at_two_ti
 @pytest.mark.parametrize("strength", [1e4, 1e12])
 def test_a_finish_that_gains_nothing_changes_nothing(monkeypatch, strength):
     for name in ("COARSE", "FINE"):
-        stage = getattr(finish, name)
-        monkeypatch.setattr(finish, name, stage._replace(strategy=stage.strategy.changed(mutation_strength=strength)))
+        monkeypatch.setattr(finish, name, getattr(finish, name).changed(mutation_strength=strength))
     before, run = train(STEPS, **FROM_STEPS), train(STEPS, **FROM_STEPS, n_finishing=2)
     assert run.settings["n_finished"] == 2
     jax.tree.map(np.testing.assert_array_equal, run.params, before.params)
@@ -165,11 +164,13 @@ def test_a_finish_that_gains_nothing_changes_nothing(monkeypatch, strength):
 
 
 @pytest.mark.slow
-def test_a_network_without_sharper_edges_is_finished_as_it_is():
-    run = train(n_finishing=3, n_threads=1)
+@pytest.mark.parametrize("n_finishing", [1, 3])
+def test_a_network_without_sharper_edges_is_finished_as_it_is(n_finishing):
+    """One generation is of the fine stage, and there is no coarse one."""
+    run = train(n_finishing=n_finishing, n_threads=1)
     assert run.model.network in (MODEL.network, MODEL.network.smoothed())
     fresh = run.settings["finishing"]
-    assert len(fresh) == 3 and merit(run.settings["fresh_objective"]) >= min(map(merit, fresh))
+    assert len(fresh) == min(n_finishing, 2) + 1 and merit(run.settings["fresh_objective"]) >= min(map(merit, fresh))
 
 
 @pytest.mark.slow

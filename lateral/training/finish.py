@@ -7,7 +7,7 @@ the two, at which nothing is gained by living off the time step.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jaxtyping import Array
@@ -18,23 +18,12 @@ from lateral.runs import Run
 from lateral.training.driver import Training, advance_to
 from lateral.training.watch import Watch
 
-__all__ = ["COARSE", "FINE", "Stage", "finish", "sharpened"]
+__all__ = ["COARSE", "FINE", "finish", "sharpened"]
 
-
-class Stage(NamedTuple):
-    """One search.
-
-    Attributes:
-        strategy: how it searches.
-        last: strength of the mutations that would come after the last, as a share of that of the first.
-    """
-
-    strategy: EvolutionStrategy
-    last: float
-
-
-COARSE = Stage(EvolutionStrategy(population_size=16, n_parents=5, mutation_strength=0.4, recombination=True), last=0.25)
-FINE = Stage(COARSE.strategy.changed(mutation_strength=0.1, dt_divisors=(1, 4)), last=0.4)
+COARSE = EvolutionStrategy(population_size=16, n_parents=5, mutation_strength=0.4, recombination=True)
+FINE = COARSE.changed(mutation_strength=0.1, dt_divisors=(1, 4))
+# Of the coarse and of the fine stage: strength of the mutations after the last, as a share of that of the first.
+LAST = (0.25, 0.4)
 OF_FINE = 0.3  # share of the generations
 CHUNK = 5  # generations of a jitted call
 
@@ -64,7 +53,7 @@ def finish(run: Run, n_generations: int, n_fresh: int, watch: Watch, *, key: Arr
     """
     fresh_key, *stage_keys = jax.random.split(key, 3)
     n_fine = max(1, round(OF_FINE * n_generations))
-    stages = [(COARSE, n_generations - n_fine, stage_keys[0]), (FINE, n_fine, stage_keys[1])]
+    stages = zip((COARSE, FINE), LAST, (n_generations - n_fine, n_fine), stage_keys, strict=True)
     sharp = run.model.changed(network=sharpened(run.model.network))
     scored_on = sharp.changed(n_replicates=max(1, sharp.n_replicates // 2))
 
@@ -72,9 +61,12 @@ def finish(run: Run, n_generations: int, n_fresh: int, watch: Watch, *, key: Arr
         return tuple(map(float, fresh_objective(params, model, fresh_key, n_fresh)))
 
     best, fresh, trainings = (run.params, run.model), [on_fresh_replicates(run.params, run.model)], []
-    for number, (stage, n_steps, stage_key) in enumerate(stages):
+    for number, (strategy, last, n_steps, stage_key) in enumerate(stages):
         if n_steps:
-            training = _training(stage, n_steps, scored_on, best[0], stage_key)
+            start_key, run_key = jax.random.split(stage_key)
+            decaying = strategy.changed(mutation_decay=last ** (1.0 / n_steps))
+            state = decaying.init(sharp.network, start_key, best[0])
+            training = Training(decaying, scored_on, state, run_key)
             advance_to(training, n_steps, watch=watch, part=f"finish {number}", chunk_size=CHUNK)
             after = on_fresh_replicates(training.params, sharp)
             if merit(after) > max(map(merit, fresh)):
@@ -88,9 +80,3 @@ def finish(run: Run, n_generations: int, n_fresh: int, watch: Watch, *, key: Arr
     if best[0] is not run.params:
         settings["fresh_objective"] = max(fresh, key=merit)
     return dataclasses.replace(run, params=best[0], model=best[1], settings=settings)
-
-
-def _training(stage: Stage, n_generations: int, model: Any, params: Any, key: Array) -> Training:
-    start_key, run_key = jax.random.split(key)
-    strategy = stage.strategy.changed(mutation_decay=stage.last ** (1.0 / n_generations))
-    return Training(strategy, model, strategy.init(model.network, start_key, params), run_key)
