@@ -57,26 +57,30 @@ def finish(run: Run, n_generations: int, n_fresh: int, watch: Watch, *, key: Arr
     sharp = run.model.changed(network=sharpened(run.model.network))
     scored_on = sharp.changed(n_replicates=max(1, sharp.n_replicates // 2))
 
-    def on_fresh_replicates(params, model):
-        return tuple(map(float, fresh_objective(params, model, fresh_key, n_fresh)))
+    def scored(params, model):
+        return params, model, tuple(map(float, fresh_objective(params, model, fresh_key, n_fresh)))
 
-    best, fresh, trainings = (run.params, run.model), [on_fresh_replicates(run.params, run.model)], []
+    rules, trainings = [scored(run.params, run.model)], []
     for number, (strategy, last, n_steps, stage_key) in enumerate(stages):
         if n_steps:
             start_key, run_key = jax.random.split(stage_key)
             decaying = strategy.changed(mutation_decay=last ** (1.0 / n_steps))
-            state = decaying.init(sharp.network, start_key, best[0])
+            state = decaying.init(sharp.network, start_key, _best(rules)[0])
             training = Training(decaying, scored_on, state, run_key)
             advance_to(training, n_steps, watch=watch, part=f"finish {number}", chunk_size=CHUNK)
-            after = on_fresh_replicates(training.params, sharp)
-            if merit(after) > max(map(merit, fresh)):
-                best = training.params, sharp
-            fresh.append(after)
+            rules.append(scored(training.params, sharp))
             trainings.append(training)
 
-    work = sum(training.work for training in trainings) + len(fresh) * fresh_work(sharp, n_fresh)
-    settings = run.settings | {"n_finished": sum(training.n_done for training in trainings), "finishing": fresh}
-    settings["cell_updates"] += work
-    if best[0] is not run.params:
-        settings["fresh_objective"] = max(fresh, key=merit)
-    return dataclasses.replace(run, params=best[0], model=best[1], settings=settings)
+    settings = run.settings | {"n_finished": sum(training.n_done for training in trainings)}
+    settings["finishing"] = [objectives for *_, objectives in rules]
+    settings["cell_updates"] += sum(training.work for training in trainings) + len(rules) * fresh_work(sharp, n_fresh)
+    best = _best(rules)
+    if best is rules[0]:
+        return dataclasses.replace(run, settings=settings)
+    params, model, settings["fresh_objective"] = best
+    return dataclasses.replace(run, params=params, model=model, settings=settings)
+
+
+def _best(rules: list[tuple]) -> tuple:
+    """That of most merit, the first of equals."""
+    return max(rules, key=lambda rule: merit(rule[-1]))
